@@ -255,6 +255,7 @@ TOGETHER = {
     for name in (
         "arms/test_arms",
         "arms/test_cards",
+        "arms/test_of_recipe",
         "arms/test_rivals",
         "comparison/test_results",
         "comparison/test_grid",

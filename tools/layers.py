@@ -37,7 +37,8 @@ _layer("ranks", "tasks")
 _layer("recipe", "ranks")
 _layer("training", "recipe", "methods", "scans")
 _layer("flow", "training")
-_layer("runs", "flow", "judging")
+_layer("arms", "training")
+_layer("runs", "flow", "judging", "arms")
 _layer("comparison", "runs")
 _layer("report", "comparison")
 _layer("cli", "report")
@@ -57,6 +58,7 @@ PLACES = {
     "redense.tasks": "tasks",
     "redense.tasks.metrics": "files",
     "redense.lab": "comparison",
+    "redense.lab.arms": "arms",
     "redense.lab.carried": "training",
     "redense.lab.diagnosis": "training",
     "redense.lab.doctor": "runs",
@@ -71,6 +73,8 @@ PLACES = {
     "redense.lab.loggers": "runs",
     "redense.lab.loggers.base": "recipe",
     "redense.lab.loggers.compared": "comparison",
+    "redense.lab.pairs.defaults": "ranks",
+    "redense.lab.pairs.named": "arms",
     "redense.lab.ranks": "ranks",
     "redense.lab.recipe": "recipe",
     "redense.lab.runs": "runs",

@@ -19,11 +19,12 @@ def register(verbs: Verbs) -> None:
     """Add the verbs of this module."""
     run = verbs.add(
         "run",
-        "train a recipe: dense, sparse, dense",
+        "train a recipe: dense, sparse, dense; or as an arm of redense compare, such as longer",
         _run,
         settings=True,
         epilog="Every setting of a recipe can be given: --sparse.sparsity 0.5 --dense.epochs 20 --seed 3 --data PATH. "
-        "`redense run RECIPE --print-config` shows them all.",
+        "`redense run RECIPE --print-config` shows them all. --arm longer trains the network of that arm of "
+        "`redense compare`, with one thread as it does (see `redense arms`).",
     )
     run.add_argument("recipe", nargs="?", help="a name of `redense recipes`, or a YAML file of your own")
     run.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/RECIPE-seedN-TIME)")
@@ -83,6 +84,10 @@ def _run(options: argparse.Namespace) -> int:
         raise RedenseError("which recipe? try: redense run quickstart (see redense recipes)")
     else:
         recipe = load_recipe(options.recipe, options.settings)
+    if recipe.arm:
+        from redense.lab.arms.of_recipe import about
+
+        about(recipe.arm)  # no folder is made for one that there is not
     if options.print_config:
         if ranks.is_main and options.json:
             return answer(recipe.to_dict())
@@ -118,7 +123,9 @@ def _run(options: argparse.Namespace) -> int:
         folder: Path = options.resume or Path(ranks.main(new))
     if not options.quiet:
         heading = heading_of(recipe.name, recipe.about)
-        console.print_titled(heading, f"{recipe.about or recipe.task}; seed {recipe.seed}")
+        about_it = recipe.about or recipe.task
+        whole = f"arm {recipe.arm} of the recipe: {about_it}" if recipe.arm else about_it
+        console.print_titled(heading, f"{whole}; seed {recipe.seed}")
         console.print(f"run folder: {folder}", soft_wrap=True)
         if other:
             console.print_titled("note", other, "yellow")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from redense.errors import RedenseError, command
 
 from .terminal.printing import answer, complain, say
-from .verbs import Signals, Verbs, refuse_log
+from .verbs import Signals, Verbs, refuse_arm, refuse_log
 
 if TYPE_CHECKING:
     from .terminal.screen import SafeConsole
@@ -60,6 +60,8 @@ def _sensitivity(options: argparse.Namespace) -> int:
         raise RedenseError(f"a run has its own recipe: give no settings beside a run folder, got {options.settings[0]}")
     recipe = read_run_recipe(run) if run else load_recipe(options.recipe, options.settings)
     refuse_log(options.settings, "a scan")
+    if not run:
+        refuse_arm(recipe, "a scan trains the recipe's dense phase")
 
     from redense.lab.events import listening
     from redense.lab.runs.scan import (

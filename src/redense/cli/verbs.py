@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from redense.errors import RedenseError
 from redense.files.opening import at_home
@@ -16,6 +16,9 @@ from redense.lab.ranks.launch import ALONE, Ranks, is_first, launched
 from redense.lab.ranks.signals import stopping
 
 from .terminal.printing import complain
+
+if TYPE_CHECKING:
+    from redense.lab.recipe.recipe import Recipe
 
 Verb = Callable[[argparse.Namespace], int]
 
@@ -131,6 +134,16 @@ def refuse_log(settings: Sequence[str], what: str) -> None:
     """
     if any(setting.partition("=")[0] == "--log" for setting in settings):
         raise RedenseError(f"--log is for run and compare: {what} logs nothing")
+
+
+def refuse_arm(recipe: Recipe, what: str) -> None:
+    """Raise where a recipe names the arm that a run of it is, for what trains arms or phases of its own.
+
+    Raises:
+        RedenseError: it does.
+    """
+    if recipe.arm is not None:
+        raise RedenseError(f"the recipe's arm '{recipe.arm}' is for run, and {what}: take it out with --arm null")
 
 
 def join_ranks() -> Ranks:

@@ -100,7 +100,7 @@ class Flow:
         if part:
             self.engine.restore(part[0])
             self._records = list(part[1])
-        elif self.store:
+        elif self.store and self._keep is None:  # else the caller has kept where a branch begins
             after = self.engine.plan[index].after
             if after is not None:  # a branch
                 self.engine.restore(state_of(self.store, self.keys[after]), at=index)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from redense.errors import RecipeError
-from redense.lab.comparison.comparison import swept
+from redense.lab.arms.of_recipe import swept
 from redense.lab.recipe.optimizers import OPTIMIZERS
 from redense.lab.recipe.recipe import Recipe, build_recipe, load_recipe, parse_yaml
 from redense.tasks.speech import entry

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from redense.cli.terminal.printing import answer, say
-from redense.cli.verbs import Signals, Verbs, first_given, join_ranks
+from redense.cli.verbs import Signals, Verbs, first_given, join_ranks, refuse_arm
 from redense.errors import RedenseError, command
 from redense.files.visible import counted
 
@@ -116,6 +116,8 @@ def _compare(options: argparse.Namespace) -> int:
     if any(setting.partition("=")[0] == "--seed" for setting in options.settings):
         raise RedenseError("a comparison has several seeds: give --seeds 5, or --seeds 3,7,11")
     recipe = None if options.resume else load_recipe(options.recipe, options.settings)
+    if recipe:
+        refuse_arm(recipe, "a comparison names its arms with --arms")
     check_loggers((recipe.log if recipe else None) or ())
     from redense.lab.environment import note_on_ranks, usable_cores
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redense.cli.terminal.printing import answer, say
-from redense.cli.verbs import Parser, Verbs, refuse_log
+from redense.cli.verbs import Parser, Verbs, refuse_arm, refuse_log
 from redense.errors import RedenseError
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ def _training(options: argparse.Namespace) -> tuple[Recipe, RecipeTraining, dict
         raise RedenseError("a search has seeds of its own: give --runs and --confirm")
     recipe = load_recipe(options.recipe, options.settings)
     refuse_log(options.settings, "a search")
+    refuse_arm(recipe, "a search chooses among arms of its own")
     if recipe.start and recipe.tune is None:
         raise RedenseError(
             "a search trains every setting from its first phase on, and given weights stand for that: give no start, "

@@ -14,6 +14,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 def print_outline(made: Outline) -> None:
     """Print what a recipe would train, its phases, its layers, and the time if it was measured."""
     from redense.cli.terminal.screen import SafeConsole, plain_table
+    from redense.lab.arms.of_recipe import about
     from redense.lab.headings import heading_of
 
     console = SafeConsole()
@@ -30,6 +31,8 @@ def print_outline(made: Outline) -> None:
     if recipe.start:
         how = "the first dense phase trains from it" if recipe.tune else "stands in place of the first dense phase"
         console.print(f"start      {recipe.start}: {how}", soft_wrap=True)
+    if recipe.arm:
+        console.print(f"arm        {recipe.arm}: {about(recipe.arm)}", soft_wrap=True)
     for note in made.notes:
         console.print(f"note       {note}", soft_wrap=True)
     phases = plain_table("phase", "sparsity", "epochs", "lr", "steps", last="decay")
@@ -38,7 +41,7 @@ def print_outline(made: Outline) -> None:
         sparsity = f"{100 * phase['sparsity']:g} %"
         epochs, lr = f"{phase['epochs']:g}", f"{phase['lr']:g}"
         if not phase["steps"]:
-            epochs, lr = "given", ""
+            epochs, lr = "joined" if phase.get("joins") else "given", ""
         how = (
             phase["decay"] if phase["allocation"] == "uniform" else f"{phase['decay']}; shared by {phase['allocation']}"
         )

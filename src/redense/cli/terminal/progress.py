@@ -125,6 +125,8 @@ def describe(phase: dict[str, Any]) -> str:
         how = " per layer"
     elif sparsity is not None:
         how = f" {100 * sparsity:g} %"
+    if joined := phase.get("joins"):
+        return f"{phase['name']}, one network made of the ends of {joined} phases"
     if not phase["steps"]:
         return f"{phase['name']}, given: it is evaluated and not trained"
     return f"{phase['name']}{how}, {phase['epochs']:g} epoch{'' if phase['epochs'] == 1 else 's'}, lr {phase['lr']:g}"
@@ -139,7 +141,7 @@ def result_table(result: dict[str, Any]) -> Table:
         table.add_row(
             phase["name"],
             f"{100 * phase['sparsity']:.4g} %",
-            f"{phase['epochs']:g}" if phase["steps"] else "given",
+            f"{phase['epochs']:g}" if phase["steps"] else "joined" if phase.get("joins") else "given",
             f"{phase['lr']:g}" if phase["steps"] else "",
             f"{phase['validation'][name]:.2f} {unit}".rstrip(),
             f"{phase['test'][name]:.2f} {unit}".rstrip(),

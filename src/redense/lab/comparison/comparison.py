@@ -14,22 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from redense.errors import RecipeError, RedenseError, StateError, nearest
+from redense.errors import RecipeError, StateError, nearest
 from redense.files.checksums import NAME as SUMS
 from redense.files.checksums import check_sums, note_sum, write_with_sums
 from redense.files.locks import LOCK
 from redense.files.writing import write_bytes
-from redense.lab.arms import ARMS, Arm, Flow, Setting, get_arms
+from redense.lab.arms import Arm, Flow, get_arms
+from redense.lab.arms.of_recipe import NOT_SWEPT, code_of_arms, made, masters, setting_of, swept
 from redense.lab.environment import environment, needed_plugins
 from redense.lab.folder import STARTED, begun, discard_folder, read_json, refuse_changed
-from redense.lab.keys import code_used, held_by, phase_keys
-from redense.lab.pairs.named import BASELINE, TWIN
-from redense.lab.recipe.effects import refuse_sparsity_beside_pattern
+from redense.lab.keys import code_used, phase_keys
+from redense.lab.pairs.named import BASELINE
 from redense.lab.recipe.recipe import WHEREABOUTS, Recipe, build_recipe, names_in, parse_yaml, refuse_unloaded
 from redense.lab.recipe.sections import SparseRecipe
 from redense.lab.tasks import fingerprints_of
 from redense.lab.training.engine import steps_per_epoch
-from redense.lab.training.plan import plan
 from redense.lab.training.pretrained import start_used
 from redense.phase import ordered
 from redense.tasks.task import Task
@@ -39,7 +38,6 @@ LEFT = ("environment.json", SUMS, LOCK)
 """Files that a start which was killed may leave in a folder."""
 _GIVEN = ("comparison.json", "environment.json", STARTED)
 _SEVERAL = re.compile(r",(?![^\[{]*[\]}])")  # between values, not within [2,4]
-_NOT_SWEPT = ("epochs", "lr", "decay")  # settings of the sparse phase that the control shares
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def plugins_needed_by(comparison: Comparison) -> dict[str, dict[str, str]]:
     """Return what `environment.json` says of the plugins that a comparison needs; nothing where it needs none."""
     named = names_in(comparison.recipe)
     criteria = [*named["criterion"], *map(str, comparison.sweep.get("criterion", ()))]
-    return needed_plugins({**named, "criterion": criteria, "arm": _masters(comparison.arms)})
+    return needed_plugins({**named, "criterion": criteria, "arm": masters(comparison.arms)})
 
 
 def names_in_flows(flows: Iterable[Flow]) -> dict[str, list[str]]:
@@ -138,16 +136,6 @@ def code_used_by(comparison: Comparison) -> dict[str, str]:
     criteria = [{"criterion": name} for name in comparison.sweep.get("criterion", ())]
     used = [code_used(recipe) for _, recipe in (swept(comparison.recipe, "", point) for point in ({}, *criteria))]
     return {what: own for each in used for what, own in each.items()} | code_of_arms(comparison.arms)
-
-
-def code_of_arms(arms: Sequence[str]) -> dict[str, str]:
-    """Return a checksum of the user's code that makes each arm, by what it is."""
-    return held_by({f"arm '{name}'": ARMS.maker_of(name) for name in _masters(arms)})
-
-
-def _masters(arms: Sequence[str]) -> list[str]:
-    """Return the arms that arms are made of: of a control of its own the arm that it is of."""
-    return list(dict.fromkeys(name if name in ARMS else name.removeprefix(TWIN) for name in arms))
 
 
 def read_comparison(folder: Path) -> Comparison:
@@ -223,11 +211,10 @@ def cells(comparison: Comparison, task: Task, data: str | None = None) -> list[C
     arms = get_arms(comparison.arms)
     for label, arm, recipe, tuned in _rows(comparison, arms):
         for seed in comparison.seeds:
-            setting = _setting(recipe.model_copy(update={"seed": seed}), comparison, task, data, tuned)
-            try:
-                flow = arm.make(setting) if arm else Flow(setting.flow(setting.dsd).phases[:1], setting.recipe)
-            except RedenseError as error:  # an arm cannot be made of every recipe
-                raise RecipeError(f"arm '{label}': {error}") from None
+            own = recipe.model_copy(update={"seed": seed})
+            steps = steps_per_epoch(task, own)
+            setting = setting_of(own, steps, comparison.seeds, data, ranks=comparison.ranks, tuned=tuned)
+            flow = made(arm, setting, label)
             keys = phase_keys(flow.recipe, data, flow.phases, comparison.ranks)
             out.append(Cell(label, seed, flow, tuple(keys)))
     return out
@@ -254,30 +241,12 @@ def _rows(comparison: Comparison, arms: Sequence[Arm]) -> Iterator[tuple[str, Ar
             yield label, arm, recipe, None
 
 
-def swept(recipe: Recipe, arm: str, point: Mapping[str, Any]) -> tuple[str, Recipe]:
-    """Return the label and the recipe of an arm at a point of a sweep: ``dsd sparsity=0.5``."""
-    data = recipe.model_dump(mode="json")
-    data["sparse"] = {**data["sparse"], **point}
-    refuse_sparsity_beside_pattern(data, list(point), "--sweep")
-    return " ".join([arm, *(f"{key}={value}" for key, value in point.items())]), build_recipe(data, f"--sweep {point}")
-
-
 def sweep_points(sweep: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
     """Give every combination of the values that settings are swept over; one empty one for no sweep."""
     points: list[dict[str, Any]] = [{}]
     for key, values in sweep.items():
         points = [{**point, key: value} for point in points for value in values]
     yield from points
-
-
-def _setting(recipe: Recipe, comparison: Comparison, task: Task, data: str, tuned: float | None) -> Setting:
-    steps = steps_per_epoch(task, recipe)
-
-    def dense_key(seed: int) -> str:
-        own = recipe.model_copy(update={"seed": seed})
-        return phase_keys(own, data, plan(own, steps)[:1], comparison.ranks)[0]
-
-    return Setting(recipe, steps, comparison.seeds, dense_key, tuned)
 
 
 # --- what the command line gives ------------------------------------------------------------------------------------
@@ -298,7 +267,7 @@ def parse_sweep(text: str | None) -> dict[str, list[Any]]:
         if key not in SparseRecipe.model_fields:
             known = list(SparseRecipe.model_fields)
             raise RecipeError(f"--sweep {part}: the sparse phase has no setting '{key}'{nearest(key, known)}")
-        if key in _NOT_SWEPT:
+        if key in NOT_SWEPT:
             raise RecipeError(f"--sweep {part}: the control would have another budget: make one comparison for each")
         if not equals or not values:
             raise RecipeError(f"--sweep {part}: give values, as in --sweep {key}=0.2,0.3,0.5")

@@ -14,12 +14,13 @@ from typing import Any
 
 from redense.errors import RecipeError
 from redense.files.checksums import write_with_sums
+from redense.lab.arms.of_recipe import code_of_arms
 from redense.lab.folder import STARTED, read_json
 from redense.lab.judging.looks import Looks
 from redense.lab.judging.verdicts import check_looks, check_margin
 from redense.lab.recipe.recipe import build_recipe, overridden
 
-from .comparison import Comparison, code_of_arms, comparison_digest, plugins_needed_by
+from .comparison import Comparison, comparison_digest, plugins_needed_by
 
 _FILE = "comparison.json"
 _ENVIRONMENT = "environment.json"

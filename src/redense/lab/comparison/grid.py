@@ -19,13 +19,13 @@ from typing import Any
 
 import torch
 
-from redense.errors import CheckpointError, ParameterError, RecipeError, ScheduleError, SparsityError, StateError
+from redense.errors import CheckpointError, StateError
 from redense.files.writing import write_text
+from redense.lab.arms.of_recipe import naming
 from redense.lab.carried import carried
 from redense.lab.events import Inbox, is_heard, tell
 from redense.lab.flow import process_engine, release_engine
 from redense.lab.pairs.carrying import side_by_side
-from redense.lab.pairs.named import BASELINE
 from redense.lab.ranks.processes import start_tracker
 from redense.lab.ranks.ranks import join, noticing_lost_ranks
 from redense.lab.store import PhaseStore
@@ -87,14 +87,10 @@ class Grid:
     def _check(self, cell: Cell) -> None:
         """Raise what would end the training of an arm, of the network that it has."""
         recipe = cell.flow.recipe
-        try:
+        with naming(cell.label):
             same = recipe.model == self.comparison.recipe.model
             task = self.task if same else self.ranks.in_turn(lambda: shared_task(recipe))
             process_engine(task, recipe, cell.flow.phases).begin()
-        except (ParameterError, RecipeError, ScheduleError, SparsityError) as error:
-            if cell.label == BASELINE:
-                raise
-            raise RecipeError(f"arm '{cell.label}': {error}") from None
 
     def stop(self) -> None:
         """Ask every worker to save and stop."""

@@ -83,6 +83,8 @@ def run_verdict(result: Mapping[str, Any], recipe: Mapping[str, Any], figure: st
         recipe: of the run, as plain data.
         figure: the metric's name in words.
     """
+    if result.get("arm"):
+        return _of_arm(result, recipe, figure)
     metric, phases = result["metric"], result["phases"]
     name, unit = metric["name"], metric["unit"]
     first, last = phases[0]["test"][name], phases[-1]["test"][name]
@@ -107,4 +109,35 @@ def run_verdict(result: Mapping[str, Any], recipe: Mapping[str, Any], figure: st
         f"test {figure} {shown}, {how} the dense baseline ({base}). {still}{' ' if still else ''}"
         f"That is one seed{few}, and more steps help too: the control on the same budget is the same command "
         f"with {shlex.join(control_settings(recipe))}."
+    )
+
+
+def arm_of(result: Mapping[str, Any], recipe: Mapping[str, Any]) -> str | None:
+    """Return the label of the arm that a run is trained as, finished or not; None for the recipe's own phases.
+
+    >>> arm_of({}, {"arm": "longer"}), arm_of({"arm": {"label": "dsd"}}, {}), arm_of({}, {})
+    ('longer', 'dsd', None)
+    """
+    told = result.get("arm")
+    label = told.get("label") if isinstance(told, Mapping) else recipe.get("arm")
+    return str(label) if label else None
+
+
+ONE_OF_SEVERAL = "whether that is better than another arm, only a comparison over several seeds can tell"
+"""What the run of an arm does not show."""
+
+
+def _of_arm(result: Mapping[str, Any], recipe: Mapping[str, Any], figure: str) -> str:
+    """Return what the run of an arm shows: a figure of its network, which nothing of its own budget stands beside."""
+    metric, phases = result["metric"], result["phases"]
+    name, unit, label = metric["name"], metric["unit"], arm_of(result, recipe)
+    values = [phase["test"][name] for phase in phases]
+    last, first = (f"{value:.2f} {unit}".rstrip() for value in (values[-1], values[0]))
+    before = f"; after its first phase, {phases[0]['name']}, it was {first}" if len(phases) > 1 else ""
+    count = result["test_examples"]
+    few = f", on {counted(count, 'test example')}" if count < _FEW else ""
+    still = unmoved(values, figure, recipe)
+    return (
+        f"test {figure} {last}: the network of the arm {label}{before}. {still}{' ' if still else ''}"
+        f"That is one seed{few}, and {ONE_OF_SEVERAL}."
     )

@@ -59,7 +59,7 @@ _NAMES_OF_NOTHING = ("sample", "tones")  # what a recipe without data.source tra
 class Recipe(Section):
     """A whole recipe; `data` and `model` are the task's own sections."""
 
-    younger: ClassVar[Mapping[str, Any]] = {"log": None}
+    younger: ClassVar[Mapping[str, Any]] = {"log": None, "arm": None}
 
     name: str = Field(
         default="recipe", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,79}$", description="what folders and pages call it"
@@ -78,6 +78,14 @@ class Recipe(Section):
         default=None,
         description="train the first dense phase from `start`, its last layer made anew where it is of other classes; "
         "nothing: only where it is",
+    )
+    arm: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        pattern=r"\S",
+        description="train it as this arm of `redense compare` would (see `redense arms`): longer; nothing: the phases "
+        "below, dense, sparse, dense",
     )
     log: list[Annotated[str, Field(min_length=1, max_length=80)]] | None = Field(
         default=None,
@@ -103,7 +111,7 @@ class Recipe(Section):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the resolved recipe as plain data, every default written out."""
-        return {"log": None, **self.model_dump(mode="json")}
+        return {"log": None, "arm": None, **self.model_dump(mode="json")}
 
     def to_yaml(self) -> str:
         """Return it as YAML."""

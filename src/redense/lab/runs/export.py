@@ -197,18 +197,17 @@ def model_card(
     lines = [
         f"# {markdown(heading_of(recipe.name, recipe.about))}",
         "",
-        markdown(recipe.about or f"A model for {recipe.task}."),
+        markdown(_about(recipe)),
         "",
         *([trained_on, ""] if trained_on else []),
-        f"Trained with redense {result['redense']}: dense, sparse, dense (Han et al., ICLR 2017, arXiv:1607.04381). "
+        f"Trained with redense {result['redense']}: {_how_trained(result)}. "
         f"{weights:,} weights; the network is the plain one, its architecture and speed are unchanged.",
         "",
         header,
         "|---|---|---|---|---|---|",
         *rows,
         "",
-        f"Seed {result['seed']}, {result['test_examples']:,} test examples. One seed, no control of the same budget: "
-        "the table does not show that the mask is what helped.",
+        f"Seed {result['seed']}, {result['test_examples']:,} test examples. {_not_shown(result)}",
         "",
         *_notes(result),
         *_usage(recipe, companions),
@@ -226,6 +225,29 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _about(recipe: Recipe) -> str:
+    """Return what the recipe says of itself; of an arm, that it is the recipe that says it."""
+    if recipe.arm and recipe.about:
+        return f"The arm {recipe.arm} of the recipe: {recipe.about}"
+    return recipe.about or f"A model for {recipe.task}."
+
+
+def _how_trained(result: dict[str, Any]) -> str:
+    """Return the flow of phases that a network comes from, in words."""
+    arm = result.get("arm")
+    if not arm:
+        return "dense, sparse, dense (Han et al., ICLR 2017, arXiv:1607.04381)"
+    label, about = (markdown(visible_line(str(arm[name]))) for name in ("label", "about"))
+    return f"as the arm {label} of `redense compare`, {about}"
+
+
+def _not_shown(result: dict[str, Any]) -> str:
+    """Return what the table of phases does not show."""
+    if result.get("arm"):
+        return "One seed, and no other arm: the table does not show that this one is the better."
+    return "One seed, no control of the same budget: the table does not show that the mask is what helped."
 
 
 def _notes(result: dict[str, Any]) -> list[str]:

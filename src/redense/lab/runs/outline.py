@@ -16,11 +16,12 @@ from typing import Any
 import torch
 
 from redense.errors import DataError
+from redense.lab.arms.of_recipe import run_flow
 from redense.lab.environment import environment
 from redense.lab.recipe.recipe import Recipe, build_recipe
 from redense.lab.tasks import facts_of, sketch_task
 from redense.lab.training.engine import Engine
-from redense.lab.training.plan import PlannedPhase, plan
+from redense.lab.training.plan import PlannedPhase
 from redense.lab.training.pretrained import to_be_fetched, tuned
 from redense.lab.training.setup import prune_rules
 from redense.parameters import Row, summary
@@ -86,6 +87,7 @@ class Outline:
             "task": self.recipe.task,
             "model": self.recipe.model.model_dump(mode="json"),
             "start": self.recipe.start,
+            **({"arm": self.recipe.arm} if self.recipe.arm else {}),
             "data": {"train": facts.train, "text": facts.text, "looked_at": facts.looked_at, **facts.details},
             "notes": list(self.notes),
             "parameters": self.parameters,
@@ -104,6 +106,7 @@ class Outline:
                     "decay": planned.phase.decay.kind,
                     "sparsity": self.sparsity(planned),
                     "allocation": planned.allocation,
+                    **({"joins": len(planned.joins)} if planned.joins is not None else {}),
                     "pattern": list(planned.phase.pattern) if planned.phase.pattern else None,
                 }
                 for planned in self.phases
@@ -159,11 +162,13 @@ def outline(recipe: Recipe) -> Outline:
     # As with data that is not here, the plan does without weights: where the recipe tunes, they change nothing of it.
     missing = to_be_fetched(recipe.start) if recipe.tune else ""
     recipe, notes = (recipe, [missing]) if missing else tuned(recipe, task)
+    flow = run_flow(recipe, steps)
     torch.manual_seed(recipe.seed)
     model = task.build_model()
-    include, exclude = prune_rules(recipe, task, model)
+    include, exclude = prune_rules(flow.recipe, task, model)
     rows = summary(model, include=include, exclude=exclude).rows
-    return Outline(recipe, facts, steps, plan(recipe, steps), rows, notes=(*facts.notes, *notes))
+    told = [f"{recipe.arm}: {flow.note}"] if flow.note else []
+    return Outline(flow.recipe, facts, steps, flow.phases, rows, notes=(*facts.notes, *notes, *told))
 
 
 def dry_run(recipe: Recipe, *, steps: int = _DRY_STEPS, batch_size: int | None = None) -> Outline:
@@ -193,6 +198,7 @@ def dry_run(recipe: Recipe, *, steps: int = _DRY_STEPS, batch_size: int | None =
     for cycle in data["cycles"]:
         cycle["sparse"]["epochs"] = cycle["redense"]["epochs"] = 1
     data["start"] = data["tune"] = None  # a dry run is of the recipe's own phases, all of them
+    data.pop("arm", None)
     small = build_recipe(data, recipe.name)
     task = sketch_task(small, planned.facts, examples=batch * steps)
     spent: list[tuple[int, float]] = []  # phase, time at the end of each step
@@ -212,7 +218,8 @@ def dry_run(recipe: Recipe, *, steps: int = _DRY_STEPS, batch_size: int | None =
         "steps": steps * len(engine.plan),
         "hardware": _hardware(),
     }
-    return replace(planned, measured=measured)
+    own = f"the time is that of the recipe's own dense and sparse steps: a step of {recipe.arm} may cost another"
+    return replace(planned, measured=measured, notes=(*planned.notes, *([own] if recipe.arm else [])))
 
 
 def _hardware() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ from torch import Tensor
 from redense._version import __version__
 from redense.files.checksums import drop_sums, read_sums, write_sums
 from redense.files.writing import write_bytes, write_text
+from redense.lab.arms.of_recipe import about
 from redense.lab.checkpoint import load_tree
 from redense.lab.diagnosis.moments import Cycle, cycle_moments
 from redense.lab.events import Event
 from redense.lab.recipe.recipe import GIVEN
 from redense.lab.tasks import data_of
 from redense.lab.training.engine import Engine
+from redense.lab.training.plan import PlannedPhase
 from redense.masks import sparsity_of, unpack
 from redense.parameters import summary
 from redense.tasks.task import ShowsEvidence, Task
@@ -44,6 +46,7 @@ def describe_plan(engine: Engine) -> list[dict[str, Any]]:
             "epochs": round(planned.steps / engine.steps_per_epoch, 4),
             "lr": float(f"{base * planned.phase.lr:.6g}"),
             "steps": planned.steps,
+            **({"joins": len(planned.joins)} if planned.joins is not None else {}),
         }
         for planned in engine.plan
     ]
@@ -55,7 +58,7 @@ def finish(folder: Path, engine: Engine, notes: list[str]) -> dict[str, Any]:
     phases: list[dict[str, Any]] = []
     outcomes: dict[str, dict[str, torch.Tensor]] = {}
     layers: list[dict[str, Any]] = []
-    snapshots: deque[dict[str, Any]] = deque(maxlen=3)  # the last three: a D-S-D
+    snapshots: deque[dict[str, Any]] = deque(maxlen=3)  # the last three: a D-S-D, unless a branch begins among them
     moments: list[dict[str, Any]] = []
     for index, (planned, described) in enumerate(zip(engine.plan, describe_plan(engine), strict=True)):
         engine.give_way()
@@ -64,8 +67,9 @@ def finish(folder: Path, engine: Engine, notes: list[str]) -> dict[str, Any]:
         engine.restore(snapshots[-1])
         engine.end()
         if ranks.is_main:
-            names = [other.phase.name for other in engine.plan[max(0, index - 2) : index + 1]]
-            moments += _moments(names, list(snapshots))
+            last = engine.plan[max(0, index - 2) : index + 1]
+            if _is_cycle(last):
+                moments += _moments([other.phase.name for other in last], list(snapshots))
         outcome = engine.outcome("test")
         has_zeros = planned.phase.is_sparse or "phase" in (engine.kept or {})  # perhaps the weights of a sparse phase
         outcomes[planned.phase.name] = outcome
@@ -125,6 +129,8 @@ def _write_result(
         "recipe": recipe.name,
         "task": recipe.task,
         "seed": recipe.seed,
+        # What the arm is stands there also for where the plugin is not loaded that it is of.
+        **({"arm": {"label": recipe.arm, "about": about(recipe.arm)}} if recipe.arm else {}),
         "metric": vars(task.metric),
         "phases": phases,
         "layers": layers,
@@ -155,6 +161,13 @@ def _diverged(phases: list[dict[str, Any]], records: list[Event]) -> list[str]:
         if not index and phase["steps"]:
             began = losses[:1]
     return found
+
+
+def _is_cycle(phases: Sequence[PlannedPhase]) -> bool:
+    """Whether phases follow each other, and what the second one prunes restarts from zero, as the moments show it."""
+    return not any(p.after is not None or p.joins is not None for p in phases[1:]) and not (
+        len(phases) == 3 and phases[1].method
+    )
 
 
 def _moments(names: list[str], snapshots: list[dict[str, Any]]) -> list[dict[str, Any]]:

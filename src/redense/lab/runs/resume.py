@@ -12,6 +12,7 @@ from typing import Any
 from redense.errors import CheckpointError, StateError
 from redense.files.checksums import add_sums, drop_sums
 from redense.files.writing import sweep, write_again, write_text
+from redense.lab.arms.of_recipe import code_of_arms, masters_of
 from redense.lab.checkpoint import load_tree, save_tree
 from redense.lab.environment import arithmetic, differences, environment, note_on_ranks
 from redense.lab.folder import STARTED, read_json, refuse_changed
@@ -44,7 +45,7 @@ def begin(folder: Path, recipe: Recipe, task: Task) -> str:
     for place in (folder, folder / "checkpoints", folder / "artifacts"):
         sweep(place)
     check_unchanged(folder, recipe, task)
-    used = code_used(recipe) | start_used(recipe)
+    used = code_used(recipe) | start_used(recipe) | code_of_arms(masters_of(recipe))
     refuse_changed(folder, used, "bring it back as it was, or start a new run", old=True)
     if not (folder / STARTED).exists():
         now = {"data": task.fingerprint, "recipe": _digest(recipe)}

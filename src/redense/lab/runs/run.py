@@ -25,29 +25,33 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from redense.errors import StateError
 from redense.files.checksums import NAME as SUMS
 from redense.files.checksums import add_sums, note_sum
 from redense.files.locks import LOCK, locked
 from redense.files.writing import write_bytes, write_text
+from redense.lab.arms import Flow
+from redense.lab.arms.of_recipe import masters_of, naming, run_flow
 from redense.lab.checkpoint import load_tree, save_tree
 from redense.lab.environment import environment, needed_plugins
-from redense.lab.events import Event, tell
-from redense.lab.flow import Flow
+from redense.lab.events import Event, Wiring, tell
+from redense.lab.flow import Flow as PhaseFlow
 from redense.lab.folder import begun, discard_folder
 from redense.lab.keys import phase_keys
+from redense.lab.pairs.defaults import held
 from redense.lab.ranks.memory import keep_freed_memory
 from redense.lab.ranks.processes import noticing_lost_helpers
 from redense.lab.ranks.ranks import join, noticing_lost_ranks
 from redense.lab.recipe.recipe import GIVEN, Recipe, build_recipe, names_in, read_run_recipe, untrained
 from redense.lab.store import PhaseStore, SharedStore
 from redense.lab.tasks import make_task
-from redense.lab.training.engine import Engine
+from redense.lab.training.engine import Engine, steps_per_epoch
 from redense.lab.training.pretrained import tuned
 from redense.tasks.task import KeepsArtifacts, Task
 from redense.tasks.weights import final_weights, verify_finite
@@ -68,10 +72,12 @@ def new_run(recipe: Recipe, out: Path | None = None, *, root: Path = Path("runs"
         StateError: the folder exists and is not empty, or cannot be made.
     """
     left = ("checkpoints", "environment.json", SUMS, LOCK)
-    with begun(out, f"{recipe.name}-seed{recipe.seed}", root, left=left) as folder:
+    arm = "-".join(re.findall(r"[\w.]+", recipe.arm)) + "-" if recipe.arm else ""
+    with begun(out, f"{recipe.name}-{arm}seed{recipe.seed}", root, left=left) as folder:
         (folder / "checkpoints").mkdir(exist_ok=True)
         kept = {} if store is None else {"store": store}
-        made = {**environment(), **needed_plugins(names_in(recipe)), **kept}
+        used = {**names_in(recipe), "arm": masters_of(recipe)}
+        made = {**environment(threads=_threads(recipe)), **needed_plugins(used), **kept}
         write_text(folder / "environment.json", json.dumps(made, indent=2) + "\n")
         text = recipe.to_yaml().encode()
         add_sums(folder, [folder / "environment.json"])
@@ -118,12 +124,19 @@ def train_run(
     """
     keep_freed_memory()
     ranks = join()
-    with noticing_lost_ranks(), noticing_lost_helpers(), ranks.held(lambda: locked(folder)):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(noticing_lost_ranks())
+        stack.enter_context(noticing_lost_helpers())
+        stack.enter_context(ranks.held(lambda: locked(folder)))
         recipe = build_recipe(ranks.main(lambda: read_run_recipe(folder, whole=False).model_dump(mode="json")))
+        if recipe.arm:
+            stack.enter_context(held(threads=_threads(recipe)))
         task = ranks.in_turn(lambda: make_task(recipe))
         ranks.agree("the data", task.fingerprint)
         data = ranks.main(lambda: begin(folder, recipe, task))
         recipe, tuning = tuned(recipe, task)
+        arm = run_flow(recipe, steps_per_epoch(task, recipe))
+        task = ranks.in_turn(lambda: _task_of(arm, recipe, task))
         notes = ranks.main(lambda: notes_on(folder))
         if notes:
             store = None  # what a run of two halves gives is no phase that others may share
@@ -139,19 +152,21 @@ def train_run(
                 if ranks.is_main:
                     tell(event, folder=str(folder))
 
-            engine = Engine(task, recipe, stop=stop, save_seconds=save_seconds)
-            keys = phase_keys(recipe, data, engine.plan, ranks.world)
+            with naming(recipe.arm):
+                engine = _engine(folder, task, arm, stop=stop, save_seconds=save_seconds)
+            keys = phase_keys(arm.recipe, data, engine.plan, ranks.world)
 
             def keep(state: dict[str, Any]) -> None:
                 ranks.main(lambda: save(folder, engine.plan, state, recorder))
 
-            flow = Flow(engine, shared, keys, emit=record, keep=keep)
-            of_task = [*getattr(task, "notes", ()), *tuning]
+            flow = PhaseFlow(engine, shared, keys, emit=record, keep=keep)
+            of_task = [*getattr(task, "notes", ()), *tuning, *([f"{recipe.arm}: {arm.note}"] if arm.note else [])]
             show({"kind": "plan", "phases": describe_plan(engine), "metric": vars(task.metric), "notes": of_task})
             snapshot, lost = ranks.main(lambda: last_snapshot(folder, engine.plan, store, keys))
-            _train_lost(folder, task, recipe, lost, stop)
+            _train_lost(folder, task, arm, lost, stop)
             if snapshot is None:
-                engine.begin()
+                with naming(recipe.arm):
+                    engine.begin()
             else:
                 engine.restore(snapshot)
                 show({"kind": "resumed", "step": engine.step, "notes": notes})
@@ -176,7 +191,32 @@ def train_run(
         return result
 
 
-def _train_lost(folder: Path, task: Task, recipe: Recipe, lost: list[int], stop: Callable[[], bool]) -> None:
+def _threads(recipe: Recipe) -> int | None:
+    """Return the threads that a run trains with; None for those of the process.
+
+    An arm has one, as a phase of a comparison has: the last digits depend on it, and with them the keys of the store.
+    """
+    return 1 if recipe.arm else None
+
+
+def _task_of(arm: Flow, recipe: Recipe, task: Task) -> Task:
+    """Return the task of an arm: another one where it changes how the recipe trains, but for the optimizer."""
+    own = arm.recipe.training.model_copy(update={"optimizer": recipe.training.optimizer})
+    return task if own == recipe.training else make_task(arm.recipe)
+
+
+def _engine(folder: Path, task: Task, arm: Flow, **wiring: Unpack[Wiring]) -> Engine:
+    """Return the engine of a run, whose branches begin from the checkpoints of its folder."""
+
+    def ended(index: int) -> dict[str, Any]:
+        return engine.ranks.main(lambda: load_tree(phase_path(folder, index, engine.plan[index])))
+
+    wiring["ended"] = ended
+    engine = Engine(task, arm.recipe, arm.phases, **wiring)
+    return engine
+
+
+def _train_lost(folder: Path, task: Task, arm: Flow, lost: list[int], stop: Callable[[], bool]) -> None:
     """Train phases again whose checkpoints are damaged, to the same bits, from the checkpoint before each."""
 
     def keep(state: dict[str, Any]) -> None:
@@ -187,7 +227,7 @@ def _train_lost(folder: Path, task: Task, recipe: Recipe, lost: list[int], stop:
 
     if not lost:
         return
-    engine = Engine(task, recipe, stop=stop, save=keep)
+    engine = _engine(folder, task, arm, stop=stop, save=keep)
     for index in lost:
         log.warning("phase %d is trained again: its checkpoint is damaged", index + 1)
         if index:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from redense.errors import StateError, resuming
 from redense.files.checksums import check_sums, note_sum, read_sums
 from redense.files.writing import write_bytes
+from redense.lab.arms.of_recipe import run_flow
 from redense.lab.checkpoint import load_tree
 from redense.lab.environment import environment
 from redense.lab.events import tell
@@ -27,7 +28,7 @@ from redense.lab.keys import phase_keys
 from redense.lab.recipe.recipe import Recipe, read_run_recipe
 from redense.lab.store import PhaseStore
 from redense.lab.tasks import make_task
-from redense.lab.training.engine import Engine
+from redense.lab.training.engine import Engine, steps_per_epoch
 from redense.lab.training.pretrained import load_start_
 from redense.scans.allocation import Allocation
 from redense.scans.result import Scan
@@ -104,7 +105,8 @@ def engine_of_run(folder: Path) -> Engine:
     recipe = read_run_recipe(folder)
     task = make_task(recipe)
     check_unchanged(folder, recipe, task)
-    engine = Engine(task, recipe)
+    flow = run_flow(recipe, steps_per_epoch(task, recipe))
+    engine = Engine(task, flow.recipe, flow.phases)
     index = first_sparse(engine)
     if index:
         before = engine.plan[index - 1]

@@ -8,8 +8,8 @@ from typing import Any
 
 from redense.criteria import criterion_name, get_criterion
 from redense.errors import RecipeError
+from redense.lab.arms.of_recipe import swept
 from redense.lab.carried import Carried, carried
-from redense.lab.comparison.comparison import swept
 from redense.lab.flow import process_engine
 from redense.lab.keys import code_used, held_by
 from redense.lab.pairs.by_name import schedule_of

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from redense.lab.judging.single import control_settings
+from redense.lab.pairs.named import BASELINE, DEFAULT
 from redense.report.comparisons.reading import Comparison
 
 from .reading import Run
@@ -33,6 +34,14 @@ def reproduce_command(run: Run) -> str:
 def control_command(run: Run) -> str:
     """Return the command that trains the control: the same steps and learning rates, and no mask."""
     return shlex.join([*shlex.split(reproduce_command(run)), *control_settings(run.recipe)])
+
+
+def compare_arm_command(run: Run) -> str:
+    """Return the command that compares the arm of a run with DSD and the controls, over several seeds."""
+    own = (run.arm or "").split()[:1]
+    names = ",".join(dict.fromkeys([*DEFAULT, *(name for name in own if name != BASELINE)]))
+    recipe = str(Path(place(run.path)) / "recipe.yaml")
+    return shlex.join(["redense", "compare", recipe, "--arm", "null", "--arms", names, "--seeds", "5"])
 
 
 # --- about a comparison ---------------------------------------------------------------------------------------------

@@ -211,7 +211,7 @@ def thinned(lines: Sequence[StepLine], most: int) -> list[StepLine]:
 
 def _baseline(run: Run) -> float | None:
     """The validation figure of the dense phase before the first sparse one."""
-    first = run.first_sparse
+    first = None if run.arm else run.first_sparse  # an arm may have cut its first phase short
     value = run.phases[first - 1].validation.get(run.metric.name, math.nan) if first else math.nan
     return value if math.isfinite(value) else None
 

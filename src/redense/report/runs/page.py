@@ -54,7 +54,8 @@ def read_page(folder: Path) -> Page:
 
 def make_page(run: Run, *, live: bool = False) -> Page:
     """Return the page of a run; a ``live`` one follows the run that goes on, through the server that it comes from."""
-    weights = moments_part.parts_of(run.moments) if run.moments is not None else None
+    pruned = any(phase.sparse for phase in run.phases)  # without moments: no dense phase follows, or from other values
+    weights = moments_part.parts_of(run.moments or []) if run.moments or (run.moments == [] and not pruned) else None
     sections = [
         Section("verdict", "Verdict", _verdict(run), "verdict"),
         Section("phases", "Phases", _phases(run)),
@@ -89,6 +90,8 @@ def _evidence(run: Run) -> list[Section]:
     missing = run.evidence.missing if run.evidence else None
     if shown or not run.finished or not (missing or can_show(str(run.result.get("task")))):
         return shown
+    if len(run.phases) == 1 and not missing:
+        return []  # there is no network to hold it against
     reason = missing or "there is no evidence.json; an older redense finished this run"
     said = h("p", f"What the networks did example by example is not known: {reason}.")
     return [Section("classes", "Example by example", said)]
@@ -101,6 +104,7 @@ def _facts(run: Run) -> list[str]:
         f"as {run.name} trains" if run.heading != run.name else "",
         str(run.result.get("task") or run.recipe.get("task") or ""),
         _trained_on(run),
+        f"arm {run.arm}" if run.arm else "",
         "" if run.seed is None else f"seed {run.seed}",
         count(sum(phase.epochs for phase in run.phases), "epoch"),
         count(steps, "optimizer step"),

@@ -12,7 +12,7 @@ from typing import Any
 
 from redense.errors import DataError, RecipeError
 from redense.lab.headings import heading_of
-from redense.lab.judging.single import masked
+from redense.lab.judging.single import arm_of, masked
 from redense.report.kit.loading import load_object
 from redense.report.kit.quantities import decimals_for
 from redense.tasks.metrics import shown_name
@@ -150,6 +150,11 @@ class Run:
         return heading_of(self.name, str(self.recipe.get("about") or ""))
 
     @property
+    def arm(self) -> str | None:
+        """The arm of `redense compare` that the run is; None for the recipe's own phases."""
+        return arm_of(self.result, self.recipe)
+
+    @property
     def seed(self) -> int | None:
         """The seed, if any file says it."""
         return self.result.get("seed", self.recipe.get("seed"))
@@ -177,8 +182,8 @@ class Run:
 
     @property
     def planned_phases(self) -> int | None:
-        """The number of phases that the recipe asks for."""
-        if not {"dense", "sparse", "redense"} <= self.recipe.keys():
+        """The number of phases that the recipe asks for; None where an arm decides it."""
+        if self.arm or not {"dense", "sparse", "redense"} <= self.recipe.keys():
             return None
         return 3 + 2 * len(self.recipe.get("cycles") or [])
 
@@ -229,7 +234,7 @@ def read_log(text: str) -> Log:
     lines = text.split("\n")
     phases: dict[int, str] = {}
     steps: dict[int, StepLine] = {}
-    epochs: dict[int, EpochLine] = {}
+    epochs: dict[tuple[int, int], EpochLine] = {}  # a phase that joins others ends at the step of the one before it
     unreadable = 0
     for line in filter(str.strip, lines[:-1]):
         try:
@@ -238,7 +243,7 @@ def read_log(text: str) -> Log:
             if kind == "step":
                 steps[step] = StepLine(phase, step, _float(item["loss"]), _float(item["lr"]))
             elif kind == "epoch":
-                epochs[step] = EpochLine(
+                epochs[step, phase] = EpochLine(
                     phase=phase,
                     phase_name=str(item["phase"]),
                     step=step,
@@ -255,7 +260,7 @@ def read_log(text: str) -> Log:
     return Log(
         phases=dict(sorted(phases.items())),
         steps=tuple(steps[step] for step in sorted(steps)),
-        epochs=tuple(epochs[step] for step in sorted(epochs)),
+        epochs=tuple(epochs[place] for place in sorted(epochs)),
         unreadable=unreadable,
     )
 
@@ -275,6 +280,8 @@ def _unmasked(recipe: Mapping[str, Any]) -> set[int]:
 
     A weight may be zero without any mask, so the sparsity that was measured cannot tell.
     """
+    if recipe.get("arm"):  # whose phases are others
+        return set()
     try:
         return {1 + 2 * index for index, has_mask in enumerate(masked(recipe)) if not has_mask}
     except (AttributeError, LookupError, TypeError):
@@ -324,7 +331,7 @@ def _phase(item: Mapping[str, Any], layers: tuple[Layer, ...], index: int, unmas
         sparse=item["kind"] == "sparse" and (bool(sparsity) or "phase" in kept) and index not in unmasked,
         sparsity=sparsity,
         epochs=_float(item["epochs"]),
-        lr=_float(item["lr"]),
+        lr=None if item.get("joins") else _float(item["lr"]),
         steps=int(item["steps"]),
         seconds=_float(item["seconds"]) if item.get("seconds") is not None else None,
         validation=_figures(item.get("validation")),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from redense.lab.judging.single import beside, unmoved
+from redense.lab.judging.single import ONE_OF_SEVERAL, beside, unmoved
 from redense.report.kit.parts import BigFigure
 from redense.report.kit.quantities import (
     Number,
@@ -18,7 +19,7 @@ from redense.report.kit.quantities import (
     quantity,
 )
 
-from .commands import control_command, resume_command
+from .commands import compare_arm_command, control_command, resume_command
 from .reading import EpochLine, PhaseRow, Run, overall_sparsity, zeros
 
 
@@ -62,6 +63,8 @@ def verdict(run: Run) -> Verdict:
     if not run.phases:
         return Verdict("The run has no phase: there is nothing to report.")
     split = "test" if all(run.metric.name in phase.test for phase in run.phases) else "validation"
+    if run.arm:
+        return _of_arm(run, run.arm, split)
     final, first_sparse = run.phases[-1], run.first_sparse
     if first_sparse is None:
         return _control(run, split)
@@ -132,6 +135,26 @@ def _control(run: Run, split: str) -> Verdict:
     return Verdict(sentence, (caution, *_facts(run, split)), None, (start, end))
 
 
+def _of_arm(run: Run, arm: str, split: str) -> Verdict:
+    """Return what the run of an arm shows; its first phase may be no baseline, and it has no control."""
+    final, first, name = run.phases[-1], run.phases[0], f"{split} {run.metric.label}"
+    values = [_figure(run, phase, split) for phase in run.phases]
+    figures = [BigFigure(f"Network of {arm}", metric(run, values[-1]), _spent(run, len(run.phases)))]
+    if len(run.phases) == 1:
+        sentence = f"The {name} of {arm}'s network is {metric(run, values[-1])}."
+    else:
+        against = f"that of the network after its first phase, {phase_label(first)}"
+        sentence, _ = _compared(run, f"The {name} of {arm}'s network", values[-1], values[0], against, gain_word=False)
+        figures.insert(0, BigFigure("After the first phase", metric(run, values[0]), _spent(run, 1)))
+    told = run.result.get("arm")
+    about = f"{arm}: {told['about']}." if isinstance(told, Mapping) and told.get("about") else ""
+    caution = f"{ONE_OF_SEVERAL[:1].upper()}{ONE_OF_SEVERAL[1:]}. This makes one:"
+    still = unmoved(values, run.metric.label, run.recipe)
+    zeros_left = f"It ends under a mask: {phase_label(final)}." if final.sparse else ""
+    remarks = (caution, about, zeros_left, still, *_facts(run, split))
+    return Verdict(sentence, remarks, compare_arm_command(run), tuple(figures))
+
+
 def _compared(
     run: Run, subject: str, value: float, base: float, against: str, *, gain_word: bool = True
 ) -> tuple[str, bool]:
@@ -168,7 +191,7 @@ def _cost(run: Run) -> str:
     spent = f" and {duration(seconds)}" if isinstance(seconds, int | float) else ""
     epochs = sum(phase.epochs for phase in run.phases)
     text = f"It cost {count(epochs, 'epoch')}, {count(steps, 'optimizer step')}{spent}"
-    if run.first_sparse and steps:
+    if run.first_sparse and steps and not run.arm:
         text += f"; up to the dense baseline it was {count(run.ends[run.first_sparse - 1], 'step')}"
     return f"{text}."
 

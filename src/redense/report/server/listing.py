@@ -140,6 +140,8 @@ def _run(name: str, folder: Path, changed: float) -> Entry:
 
 def part_done(run: Run) -> float | None:
     """Return how much of what its recipe asks for a run has trained, by epochs; None if that cannot be told."""
+    if run.arm:  # which has phases of its own
+        return None
     try:
         sections = [run.recipe["dense"], run.recipe["sparse"], run.recipe["redense"]]
         for cycle in run.recipe.get("cycles") or []:
