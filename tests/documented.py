@@ -70,6 +70,7 @@ EXPERIMENTS: dict[tuple[str, str, str], tuple[str, ...]] = {
     (R, "The control that was missing", "arm, best epoch of each phase"): ("noisy-labels-early-llr",),
     ("zoo/quickstart/README.md", "quickstart", "arm"): ("quickstart",),
     ("zoo/fashion-mnist-squeezenet/README.md", "fashion-mnist/squeezenet", "arm"): ("fashion-mnist-squeezenet",),
+    ("zoo/fashion-mnist-resnet20/README.md", "fashion-mnist/resnet20", "arm"): TEN,
     ("zoo/fashion-mnist-noisy-labels/README.md", "fashion-mnist/noisy-labels", "arm"): ("noisy-labels",),
     ("zoo/prompts-es-deepspeech/README.md", "prompts-es/deepspeech", "arm"): ("prompts-es-deepspeech",),
     ("zoo/emoji-neuraltalk/README.md", "emoji/neuraltalk", "arm"): ("emoji-neuraltalk",),

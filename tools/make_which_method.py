@@ -206,9 +206,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 @cache
 def recipe_of(folder: str) -> str:
-    """The recipe of an experiment; empty where a program of its own trained it."""
-    asked = json.loads((ROOT / "results" / folder / "comparison.json").read_text(encoding="utf-8"))
-    return asked["recipe"]["name"] if "recipe" in asked else ""
+    """The recipe of an experiment, or the program that trained it; empty where its table alone is kept."""
+    path = ROOT / "results" / folder / "compare.json"
+    return json.loads(path.read_text(encoding="utf-8"))["recipe"] if path.exists() else ""
 
 
 def rows_of(folder: str) -> dict[str, Mapping[str, Any]]:

@@ -55,7 +55,7 @@ class Entry:
 
     @property
     def arm(self) -> str:
-        """What its second network was trained with: ``dsd``, or another arm."""
+        """The arm that its second network is of: ``dsd``, or another."""
         return next(name for name in self.figures if name != "dense")
 
     @property
