@@ -1,4 +1,4 @@
-"""`redense run --arm`: whose network it is, everywhere that says it, and what is refused."""
+"""`redense run`: with an arm, whose network it is, everywhere that says it; and what is refused."""
 
 from __future__ import annotations
 
@@ -116,3 +116,19 @@ def test_a_recipe_of_an_arm_is_compared_once_the_arm_is_taken_out(
     code, out, _ = redense("compare", "own.yaml", "--arm", "null", "--arms", "longer", "--seeds", "2", "--dry-run")
     assert code == 0
     assert "longer" in out
+
+
+def test_a_page_that_cannot_be_written_takes_no_result_away(redense: Redense, recipe_file: Path, tmp_path: Path):
+    folder = tmp_path / "mine"
+    assert redense("run", recipe_file, "--out", folder)[0] == 0
+    (folder / "report.html").unlink()
+    (folder / "report.html").mkdir()
+    code, out, err = redense("run", "--resume", folder)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "report.html" in err
+    assert f"model      {folder / 'model.safetensors'}\n" in out
+    assert "\nreport " not in out
+    assert "test error" in out
+    code, out, _ = redense("run", "--resume", folder, "--json")
+    told = json.loads(out)
+    assert (code, told["report"], told["phases"][-1]["name"]) == (2, None, "redense")

@@ -84,6 +84,19 @@ def test_the_same_command_goes_on_where_it_was(redense: Run, recipe_file: Path):
     assert "; 2 evaluations" in again
 
 
+def test_a_page_that_cannot_be_written_takes_no_result_away(redense: Run, recipe_file: Path, tmp_path: Path):
+    command = ("sensitivity", recipe_file, "--out", tmp_path / "mine")
+    code, out, _ = redense(*command)
+    assert code == 0
+    (tmp_path / "mine/sensitivity.html").unlink()
+    (tmp_path / "mine/sensitivity.html").mkdir()
+    code, again, err = redense(*command)
+    assert (code, err.strip().count("\n")) == (2, 0)
+    assert "sensitivity.html" in err
+    table = out[out.index("what follows") : out.index("report: ")]
+    assert table in again
+
+
 def test_plain_measures_the_whole_grid_and_a_drop_can_be_the_target(redense: Run, recipe_file: Path):
     out = redense("sensitivity", recipe_file, "--plain", "--sparsities", "0.2,0.6", "--max-drop", "0.01", "--out", "a")[
         1

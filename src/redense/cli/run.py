@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,12 +130,20 @@ def _run(options: argparse.Namespace) -> int:
         console.print(f"run folder: {folder}", soft_wrap=True)
         if other:
             console.print_titled("note", other, "yellow")
-    go_on = resuming(folder)
+    go_on, unwritten = resuming(folder), list[RedenseError]()
+
+    def report(folder: Path) -> Path | None:
+        try:
+            return write_report(folder)
+        except RedenseError as error:  # said behind the result
+            unwritten.append(error)
+            return None
+
     with Signals() as signals:
         try:
             shown = RunProgress(SafeConsole(quiet=True) if options.quiet else console)
             with shown, listening(shown):
-                result = train_run(folder, stop=lambda: signals.received is not None, store=store, report=write_report)
+                result = train_run(folder, stop=lambda: signals.received is not None, store=store, report=report)
             if not ranks.is_main:
                 return 0
         except StoppedError:
@@ -149,7 +158,8 @@ def _run(options: argparse.Namespace) -> int:
             where = f"in {folder}" if isinstance(error, TrainingError) else f"and goes on with: {go_on}"
             raise RedenseError(f"{error}; what was trained before is kept {where}") from error
     if options.json:
-        return answer({"folder": str(folder), "report": str(folder / "report.html"), **result})
+        answer({"folder": str(folder), "report": None if unwritten else str(folder / "report.html"), **result})
+        return _complained(unwritten)
     console.print("", result_table(result), "", sep="\n")
     for note in result["notes"]:
         if note not in shown.notes:  # as of a phase that diverged
@@ -157,7 +167,19 @@ def _run(options: argparse.Namespace) -> int:
     said = run_verdict(result, recipe.model_dump(mode="json"), shown_name(result["metric"]["name"]))
     console.print(said, "", sep="\n", soft_wrap=not console.is_terminal)
     for what, name in (("report", "report.html"), ("model", "model.safetensors"), ("everything", "")):
-        console.print(f"{what:<11}{folder / name}", soft_wrap=True)
+        if what != "report" or not unwritten:
+            console.print(f"{what:<11}{folder / name}", soft_wrap=True)
+    return _complained(unwritten)
+
+
+def _complained(unwritten: Sequence[RedenseError]) -> int:
+    """Return the exit code of a run that is finished, whose page may not be written.
+
+    Raises:
+        RedenseError: it is not.
+    """
+    if unwritten:
+        raise unwritten[0]
     return 0
 
 

@@ -116,7 +116,17 @@ def _sensitivity(options: argparse.Namespace) -> int:
 
     from redense.report.scans.page import write_sensitivity_page
 
-    page = write_sensitivity_page(folder)
+    if options.json:
+        measured = {"scan": scan.to_dict(), "allocation": chosen.to_dict()}
+        answer({"folder": str(folder), "report": str(folder / "sensitivity.html"), **measured})
+    else:
+        what = "loss" if options.follow == "loss" else f"{engine.task.metric.name} in {engine.task.metric.unit}"
+        say(
+            f"\nvalidation {what} when one layer alone is pruned:\n\n{scan}\n\n"
+            "what follows, for the least sum of drops:\n"
+        )
+        say(f"{chosen}\n\nfor a recipe:\n\n{chosen.to_yaml()}\n")
+    page = write_sensitivity_page(folder)  # what was measured is on the screen by now
     if run and (run / "report.html").is_file():
         from redense.report.runs.page import write_report
 
@@ -124,12 +134,8 @@ def _sensitivity(options: argparse.Namespace) -> int:
             write_report(run)  # it shows the scan
         except RedenseError as error:  # the scan has its own page, and lies in a folder of its own
             complain(f"the page of the run does not show the scan: {error}")
-    if options.json:
-        measured = {"scan": scan.to_dict(), "allocation": chosen.to_dict()}
-        return answer({"folder": str(folder), "report": str(page), **measured})
-    what = "loss" if options.follow == "loss" else f"{engine.task.metric.name} in {engine.task.metric.unit}"
-    say(f"\nvalidation {what} when one layer alone is pruned:\n\n{scan}\n\nwhat follows, for the least sum of drops:\n")
-    say(f"{chosen}\n\nfor a recipe:\n\n{chosen.to_yaml()}\n\nreport: {page}")
+    if not options.json:
+        say(f"report: {page}")
     return 0
 
 

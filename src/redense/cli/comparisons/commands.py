@@ -188,11 +188,11 @@ def _finish(held: Any, outcomes: Any, *, as_json: bool) -> int:
     from redense.report.comparisons.page import write_compare_report
 
     results = write_results(held, outcomes)
-    page = write_compare_report(held.path)
     say(json.dumps({"folder": str(held.path), **results}) if as_json else judgement_of(results))
     for (arm, seed), outcome in outcomes.items():
         if outcome.failed:
             complain(f"{arm}, seed {seed} failed: {outcome.failed}")
+    page = write_compare_report(held.path)  # what was measured is on the screen by now
     if not as_json:
         say(f"\nraw numbers, CSV and report: {page}")
     return 0

@@ -106,13 +106,13 @@ def train_run(
     stop: Callable[[], bool] = lambda: False,
     save_seconds: float = 30.0,
     store: PhaseStore | None = None,
-    report: Callable[[Path], Path] | None = None,
+    report: Callable[[Path], Path | None] | None = None,
 ) -> dict[str, Any]:
     """Train the run of a folder from where it is, and return its result.
 
     Who wants to see it listens to its events (`redense.lab.events`), as the terminal and the loggers of its recipe do.
     With a store, a phase that was trained before is taken from there, and what is trained now is kept there. ``report``
-    writes the page of the finished run, on rank 0; the loggers of the recipe get it.
+    writes the page of the finished run, on rank 0; the loggers of the recipe get it, unless it gives None.
 
     In a process that torchrun has started, all ranks call it together: rank 0 alone touches the folder and the store.
 
@@ -185,7 +185,12 @@ def train_run(
                         keep(taken.state)
             show({"kind": "testing"})
             result = finish(folder, engine, of_task)
-            ranks.main(lambda: recorder.finish(result, [report(folder)] if report else []) if recorder else None)
+
+            def pages() -> list[Path]:
+                page = report(folder) if report else None
+                return [] if page is None else [page]
+
+            ranks.main(lambda: recorder.finish(result, pages()) if recorder else None)
         if "phase" in (kept := result["phases"][-1].get("kept", {})):  # of the whole run
             show({"kind": "kept", **kept})
         return result
