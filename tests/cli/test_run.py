@@ -42,6 +42,8 @@ def test_a_run_of_longer_says_so_on_the_terminal_its_page_and_its_card(
     assert f"test error {error}: the network of the arm longer. That is one seed" in out
     page = told(tmp_path / "run")
     assert f"The test error of longer's network is {error}." in page
+    assert f"test error at its end: {error}." in page
+    assert "Branches are drawn" not in page
     assert "redense compare run/recipe.yaml --arm null --arms dsd,restart,llr,longer --seeds 5" in page
     assert redense("export", "run", "out")[0] == 0
     card = (tmp_path / "out" / "README.md").read_text()
@@ -63,6 +65,7 @@ def test_a_run_of_a_soup_says_what_it_joins_and_that_its_first_phase_is_no_basel
     assert "the network of the arm dsd-soup; after its first phase, dense, it was" in out
     page, run = told(tmp_path / "run"), read_run(tmp_path / "run")
     assert "of the network after its first phase, dense." in page
+    assert "Branches are drawn one behind the other; each began from the same network." in page
     assert [words for words in FALSE_OF_AN_ARM if words in page + out] == []
     assert [line.phase_name for line in run.log.epochs] == [phase.name for phase in run.phases]
     assert run.phases[-1].lr is None

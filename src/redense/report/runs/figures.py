@@ -131,6 +131,8 @@ def curves_caption(run: Run) -> str:
         parts.append("Shaded: a mask holds some weights at zero.")
     if _baseline(run) is not None:
         parts.append("Dotted: where the dense baseline ended.")
+    if any(phase.lr is None for phase in run.phases):  # it joins others
+        parts.append("Branches are drawn one behind the other; each began from the same network.")
     return " ".join([*parts, f"{scales} on a logarithmic scale."])
 
 

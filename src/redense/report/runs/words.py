@@ -218,7 +218,8 @@ def phases_sentence(run: Run) -> str:
         text = f"{count(len(run.phases), 'phase')} took {duration(known)}"
     else:
         text = f"{count(len(run.phases), 'phase')} began so far, with {duration(known)} of finished epochs"
-    return f"{text}; {split} {run.metric.label} at the end of each: {', then '.join(shown)}." if shown else f"{text}."
+    end = "its end" if len(run.phases) == 1 else "the end of each"
+    return f"{text}; {split} {run.metric.label} at {end}: {', then '.join(shown)}." if shown else f"{text}."
 
 
 def kept_sentence(run: Run) -> str:
