@@ -54,7 +54,7 @@ def test_the_zoo_has_the_best_network_of_the_tables(tool: ModuleType):
     means = {
         (float(np.mean(list(figures.values.values()))), column.experiment.folder, setting)
         for column in columns
-        if tool.recipe_of(column.experiment.folder).startswith(("quickstart", "fashion-mnist/"))
+        if tool.compared(column.experiment.folder).get("recipe", "").startswith(("quickstart", "fashion-mnist/"))
         for setting, figures in column.figures.items()
     }
     _, folder, setting = min(means)
@@ -64,5 +64,5 @@ def test_the_zoo_has_the_best_network_of_the_tables(tool: ModuleType):
         for card in [json.loads(path.read_text(encoding="utf-8"))]
         if setting in card["figures"]
     )
-    assert card["recipe"] == tool.recipe_of(folder)
-    assert card["over_seeds"]["seeds"] == json.loads((ROOT / f"results/{folder}/compare.json").read_text())["seeds"]
+    assert card["recipe"] == tool.compared(folder)["recipe"]
+    assert card["over_seeds"]["seeds"] == tool.compared(folder)["seeds"]
