@@ -229,16 +229,17 @@ def _compare(options: argparse.Namespace) -> int:
 
         if options.json:
             answer({"folder": str(folder), **result})
-            log_comparison(folder, grid, result, write_compare_report(folder))
-            return 0
-        lines = ["", headline(read_results(folder)), "", comparison_table(result, folder), ""]
-        lines += [result["control_sentence"], *result["conclusions"].values()]
-        if told := tried_sentence(tried(result["rows"], result["metric"])):
-            lines.append(told)
-        if result["caution"]:
-            lines += ["", result["caution"]]
-        console.print(*lines, sep="\n", soft_wrap=not console.is_terminal)
+        else:
+            lines = ["", headline(read_results(folder)), "", comparison_table(result, folder), ""]
+            lines += [result["control_sentence"], *result["conclusions"].values()]
+            if told := tried_sentence(tried(result["rows"], result["metric"])):
+                lines.append(told)
+            if result["caution"]:
+                lines += ["", result["caution"]]
+            console.print(*lines, sep="\n", soft_wrap=not console.is_terminal)
         log_comparison(folder, grid, result, write_compare_report(folder))  # what was measured is on the screen by now
+        if options.json:
+            return 0
         how = (
             f"{counted(trained, 'phase')} trained" if trained else "nothing had to be trained, all came from the store"
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-BASELINE = "baseline"
+from redense.lab.pairs.named import BASELINE
+
 CONTROL = "restart"
 
 
