@@ -128,6 +128,13 @@ EXPERIMENTS = {
         before="emoji/cnn --training.precision fp32",
         folder="runs/emoji-cnn-fp32",
     ),
+    "arms-captions-smooth": Experiment(
+        "emoji/neuraltalk --training.precision fp32 --data.features.weights runs/emoji-cnn-fp32 --sparse.sparsity 0.3 "
+        "--arms dsd,restart,smooth,dsd-smooth --margin 0.3 --seeds 500,501,502,503,504",
+        data="emoji",
+        before="emoji/cnn --training.precision fp32",
+        folder="runs/emoji-cnn-fp32",
+    ),
     "captions-optimizers": Experiment(
         "emoji/neuraltalk --training.precision fp32 --data.features.weights runs/emoji-cnn-fp32 --sparse.sparsity 0.3 "
         "--arms dsd,restart,rmsprop-0.0003,rmsprop-0.003,rmsprop-0.01,adamw-0.0003,adamw-0.001,adamw-0.003,adamw-0.01,"

@@ -656,8 +656,7 @@ def reasons(groups: dict[str, list[Column]]) -> Iterator[tuple[str, str]]:
         and len(captions) == 37
         and {arm for arm, told in captions.items() if told not in ("no difference shown", "equivalent")} == {"muon"},
         "For captions and speech, five seeds a recipe show nothing ahead of `restart` but another optimizer: on "
-        f"captions all {len(captions)} arms that a captioner can be trained with were tried, untuned, and `muon` alone "
-        "is shown to be ahead of the dense baseline.",
+        f"captions {len(captions)} arms were tried, untuned, and `muon` alone is shown to be ahead of the dense baseline.",
     )
     rates = judged(OPTIMIZERS)
     rivals = [name for kind in ("restart", "rmsprop", "adamw") for name in rates.figures if name.startswith(kind)]

@@ -114,7 +114,7 @@ def test_a_sweep_over_sparsities_of_a_pattern_is_refused(tiny: Tiny):
 def test_labels_of_speech_are_not_smoothed_and_no_start_is_none():
     recipe = load_recipe("tones/deepspeech", ["--training.label_smoothing", "0.1"])
     for ask in (entry.make, entry.facts):
-        with pytest.raises(RecipeError, match=r"training.label_smoothing is for classification, not for speech"):
+        with pytest.raises(RecipeError, match=r"label_smoothing is for classification and captioning, not for speech"):
             ask(recipe)
     assert load_recipe("elpv/efficientnet-lite0").start
     assert load_recipe("elpv/efficientnet-lite0", ["--start", "null", "--tune", "null"]).start is None

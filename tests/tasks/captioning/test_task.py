@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from redense.errors import DataError, RecipeError
+from redense.errors import DataError
+from redense.lab.arms import ARMS, Setting
 from redense.lab.recipe.recipe import build_recipe, load_recipe
 from redense.lab.runs.outline import dry_run, outline
 from redense.lab.tasks import data_of, make_task
 from redense.lab.training.engine import Engine
 from redense.tasks.captioning.config import CaptionModel
+from redense.tasks.captioning.examples import PAD
 from redense.tasks.captioning.task import Captioning
 
 SMALL: dict[str, Any] = {"width": 32, "hidden": 32, "dropout": 0.0, "beam": 2}
@@ -130,9 +133,35 @@ def test_rare_words_are_left_out_and_said(captioned, config, colour_blind):
         Captioning(config(captioned(), threshold=500), CaptionModel(**SMALL))
 
 
-def test_label_smoothing_is_refused(recipe):
-    with pytest.raises(RecipeError, match="label_smoothing is for classification"):
-        make_task(recipe(training={"label_smoothing": 0.1}))
+def test_smoothing_spreads_a_part_of_each_word_over_all_words_and_no_reported_loss(recipe):
+    made = recipe(training={"label_smoothing": 0.1})
+    task = make_task(made)
+    assert isinstance(task, Captioning)
+    model = task.build_model().eval()
+    batch = task.examples("train").__getitems__([0, 1, 2])
+    logs = task.outputs(model, batch).log_softmax(1)
+    right = batch.following[batch.following != PAD]
+    for smoothing, one in ((0.1, task), (0.0, task.varied(recipe())), (0.1, task.varied(made))):
+        target = F.one_hot(right, logs.shape[1]) * (1 - smoothing) + smoothing / logs.shape[1]
+        torch.testing.assert_close(one.loss(model, batch), -(target * logs).sum() / 3)
+    judged = task.examples("validation").__getitems__([0, 1])
+    with torch.no_grad():
+        outcomes = [one.outcome(model, judged)["loss"] for one in (task, task.varied(recipe()))]
+    assert outcomes[0].equal(outcomes[1])
+
+
+def test_the_arm_smooth_changes_the_loss_of_captions_after_the_dense_phase(recipe):
+    made = recipe()
+    task = make_task(made)
+    assert isinstance(task, Captioning)
+    flow = ARMS["smooth"].make(Setting(made, 12, (0,), str))
+    engine = Engine(task, flow.recipe, flow.phases)
+    model = engine.model.eval()
+    batch = task.examples("train").__getitems__([0, 1, 2])
+    for index, smoothing in enumerate((0.0, 0.1, 0.1)):
+        expected = task.varied(recipe(training={"label_smoothing": smoothing})).loss(model, batch)
+        method = engine.prepared.method(index)
+        torch.testing.assert_close(method.loss(engine.prepared.context(index), model, batch), expected)
 
 
 def test_the_papers_recipe_is_outlined_without_its_data():

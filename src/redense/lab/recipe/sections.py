@@ -103,7 +103,7 @@ class TrainingRecipe(Section):
     optimizer: OptimizerRecipe = OptimizerRecipe()
     decay: DecayRecipe = DecayRecipe()
     label_smoothing: float = Field(
-        default=0.0, ge=0, lt=1, description="part of each label that is spread over all classes"
+        default=0.0, ge=0, lt=1, description="part of each label, or word of a caption, that is spread over all"
     )
     accumulate: int = Field(default=1, ge=1, description="batches whose gradients make one optimizer step")
     clip_norm: float | None = Field(default=None, gt=0, description="largest norm of the whole gradient")

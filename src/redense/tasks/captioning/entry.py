@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from redense.errors import RecipeError
 from redense.tasks.task import Facts, Settings
 
 from .data.inspecting import small_notes
@@ -16,10 +15,8 @@ def make(settings: Settings) -> Captioning:
     Raises:
         DataError: the data is missing, broken or unfit.
         StateError: the CNN's weights are missing.
-        RecipeError: the recipe asks for what captions do not have.
     """
-    _refuse(settings)
-    return Captioning(settings.data, settings.model)
+    return Captioning(settings.data, settings.model, label_smoothing=settings.training.label_smoothing)
 
 
 def facts(settings: Settings) -> Facts:
@@ -28,7 +25,6 @@ def facts(settings: Settings) -> Facts:
     Raises:
         DataError: the recipe does not say, and the data is missing.
     """
-    _refuse(settings)
     expected, notes = settings.data.expected, ()
     if expected is not None:
         pairs, words, features, length = expected.pairs, expected.words, expected.features, expected.length
@@ -50,9 +46,5 @@ def facts(settings: Settings) -> Facts:
 
 def sketch(settings: Settings, facts: Facts, examples: int) -> SketchedCaptioning:
     """Return the task on so many random sentences of random images."""
-    return SketchedCaptioning(settings.model, examples=examples, **facts.details)
-
-
-def _refuse(settings: Settings) -> None:
-    if settings.training.label_smoothing:
-        raise RecipeError("training.label_smoothing is for classification, not for captioning: remove it")
+    smoothing = settings.training.label_smoothing
+    return SketchedCaptioning(settings.model, examples=examples, label_smoothing=smoothing, **facts.details)

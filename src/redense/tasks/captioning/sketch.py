@@ -15,10 +15,19 @@ from .tokens import Vocabulary
 class SketchedCaptioning(Captioning):
     """The task with ``examples`` random images, each with one sentence of ``length`` words, in every split."""
 
-    def __init__(self, model: CaptionModel, *, examples: int, words: int, features: int, length: int) -> None:
+    def __init__(
+        self,
+        model: CaptionModel,
+        *,
+        examples: int,
+        words: int,
+        features: int,
+        length: int,
+        label_smoothing: float = 0.0,
+    ) -> None:
         self.fingerprint = f"sketch/{examples}/{words}/{features}/{length}"
         self.notes = ()
-        self._model, self.features = model, features
+        self._model, self.features, self._smoothing = model, features, label_smoothing
         self.vocabulary = Vocabulary(tuple(f"w{index}" for index in range(1, words)), (1,) * words)
         generator = torch.Generator().manual_seed(0)
         seen = torch.randn(examples, features, generator=generator)

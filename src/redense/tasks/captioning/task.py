@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from redense.tasks.classification.data.pixels import decode
 from redense.tasks.classification.data.png import thumbnail
 from redense.tasks.graphs import Graph
-from redense.tasks.task import Split
+from redense.tasks.task import Settings, Split
 
 from . import METRIC, bleu, exporting
 from .beam import write
@@ -36,6 +37,11 @@ class Captioning:
     """Caption generation: the likelihood of every sentence in training; BLEU of what the network writes, to judge by.
 
     The loss is NeuralTalk's: the sum over the words of a sentence, its end too, as a mean over the sentences.
+
+    Args:
+        data: of the recipe.
+        model: of the recipe.
+        label_smoothing: part of each word that training spreads over all words; the loss that is reported has none.
     """
 
     name = "captioning"
@@ -44,9 +50,9 @@ class Captioning:
     include: Sequence[str] | None = None
     exclude: Sequence[str] = ("words.*",)  # PAPER.md section 3: everything is pruned but Ws, the word embedding
 
-    def __init__(self, data: CaptionData, model: CaptionModel) -> None:
+    def __init__(self, data: CaptionData, model: CaptionModel, *, label_smoothing: float = 0.0) -> None:
         self.splits = splits = load_captions(data)
-        self._data, self._model = data, model
+        self._data, self._model, self._smoothing = data, model, label_smoothing
         self.vocabulary, rare = vocabulary_of(splits.train.tokens, data.threshold, data.source or "", data.longest)
         self._digest = digest = digest_of(data.features)
         self.fingerprint, *others = (f"{known}/{digest}" for known in (splits.fingerprint, *splits.known_as))
@@ -84,6 +90,12 @@ class Captioning:
         """Return a split."""
         return self._train if split == "train" else self._judged[split]
 
+    def varied(self, settings: Settings) -> Captioning:
+        """Return the task with another label smoothing."""
+        other = copy.copy(self)
+        other._smoothing = settings.training.label_smoothing
+        return other
+
     def build_model(self) -> NeuralTalk:
         """Return a freshly initialised network."""
         return NeuralTalk(
@@ -91,9 +103,10 @@ class Captioning:
         )
 
     def loss(self, model: nn.Module, batch: Pairs) -> Tensor:
-        """Return the negative log likelihood of a sentence, as a mean over the batch's."""
-        logits = model(batch.features, batch.words)
-        total = F.cross_entropy(logits.flatten(0, 1), batch.following.flatten(), ignore_index=PAD, reduction="sum")
+        """Return the negative log likelihood of a sentence, with label smoothing, as a mean over the batch's."""
+        logits, following = model(batch.features, batch.words).flatten(0, 1), batch.following.flatten()
+        smoothing = self._smoothing
+        total = F.cross_entropy(logits, following, ignore_index=PAD, reduction="sum", label_smoothing=smoothing)
         return total / len(batch.words)
 
     def outputs(self, model: nn.Module, batch: Pairs) -> Tensor:

@@ -73,4 +73,4 @@ def sketch(settings: Settings, facts: Facts, examples: int) -> SketchedSpeech:
 
 def _refuse(settings: Settings) -> None:
     if settings.training.label_smoothing:
-        raise RecipeError("training.label_smoothing is for classification, not for speech: remove it")
+        raise RecipeError("training.label_smoothing is for classification and captioning, not for speech: remove it")
