@@ -128,6 +128,33 @@ def test_seeds_of_two_recipes_are_not_of_one_arm_and_settings_that_came_later_ar
             judge(folders)
 
 
+def test_networks_of_other_seeds_that_a_phase_is_made_of_are_no_other_program(write: Write):
+    """`ensemble` and `distill` are made of networks of their folder's seeds; a soup joins phases, by their numbers."""
+    folders = [write("a", range(3)), write("b", [3, 4])]
+
+    def told(folder: Path, teachers: list[str], joins: list[str] | list[int] | None) -> None:
+        phases = [{"phase": {"steps": 8}, "options": {"teachers": teachers}}, {"phase": {"steps": 1}, "joins": joins}]
+        data = json.loads((folder / "compare.json").read_text())
+        data["rows"] = [{**row, "phases": phases} for row in data["rows"]]
+        (folder / "compare.json").write_text(json.dumps(data))
+        (folder / "SHA256SUMS").unlink(missing_ok=True)
+        (folder / PLAN).write_text(json.dumps({"recipe": {"name": "x"}, "arms": ["dsd"], "seeds": [0]}))
+
+    told(folders[0], ["0a", "0b"], ["0c", "0d"])
+    told(folders[1], ["1a", "1b"], ["1c", "1d"])
+    assert judge(folders).decision.seeds == 5
+    for teachers, joins in ((["1a"], ["1c", "1d"]), (["1a", "1b"], ["1c", "1d", "1e"]), (["1a", "1b"], None)):
+        told(folders[1], teachers, joins)
+        with pytest.raises(DataError, match=r"the phases of arm 'baseline' in '.*a' and '.*b' differ: seeds of two"):
+            judge(folders)
+    told(folders[0], ["0a"], [2, 4])
+    told(folders[1], ["1a"], [2, 4])
+    assert judge(folders).decision.seeds == 5
+    told(folders[1], ["1a"], [2, 6])
+    with pytest.raises(DataError, match="the phases of arm 'baseline'"):
+        judge(folders)
+
+
 def test_what_stands_against_a_gain_in_one_folder_stands_in_all(write: Write, tmp_path: Path):
     first, second = write("a", range(3)), write("b", range(3, 6))
     for folder, bound in ((first, True), (second, False)):

@@ -13,6 +13,7 @@ from redense.lab.judging.figures import ArmFigures, all_quoted, quoted, shown, u
 from redense.lab.judging.looks import Looks
 
 _NOT_OF_NUMBERS = frozenset({"name", "about", "seed", "source", "workers", "cache_gb"})  # of a recipe
+_NETWORKS = frozenset({"teachers", "joins"})  # of a phase: the keys of networks of other seeds, or numbers of phases
 _TABLE = "table"  # form of a folder that `redense judge --out` writes: what has trained it is not known
 
 
@@ -246,7 +247,13 @@ def _differ(first: Any, second: Any) -> bool:
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         names = (first.keys() & second.keys()) - _NOT_OF_NUMBERS
         patterns = "sparsity" in names and first["sparsity"] != second["sparsity"]
-        return patterns or any(_differ(first[name], second[name]) for name in names)
+        return patterns or any(_differ(_as_many(name, first[name]), _as_many(name, second[name])) for name in names)
     if isinstance(first, list) and isinstance(second, list):
         return len(first) != len(second) or any(map(_differ, first, second))
     return first != second
+
+
+def _as_many(name: str, value: Any) -> Any:
+    """Return how many networks a phase is made of where their keys are given, which are others for other seeds."""
+    keys = name in _NETWORKS and isinstance(value, list) and all(isinstance(key, str) for key in value)
+    return len(value) if keys else value
