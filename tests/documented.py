@@ -14,12 +14,15 @@ FASHION, TALKER, TEACHERS = ("arms-fashion",), ("arms-captions",), ("arms-captio
 LATECOMERS = ("arms-captions-rest",)
 OPTIMIZERS = ("captions-optimizers",)
 SPOKEN = ("arms-speech",)
+MORE, ALL_TEN = ("arms-quickstart-more",), ("arms-quickstart", "arms-quickstart-more")
 NOISE = {(wrong, keep): (f"noise-{wrong}0-{keep}",) for wrong in "013" for keep in ("last", "best")}
 MARGINS: dict[tuple[str, ...], float] = {  # set before they were run
     CONVERGED: 0.1,
     RESNET: 0.2,
     TEN: 0.1,
     ARMS: 0.2,
+    MORE: 0.2,
+    ALL_TEN: 0.2,
     NOISY: 0.2,
     FASHION: 0.2,
     TALKER: 0.3,
@@ -32,6 +35,7 @@ MARGINS: dict[tuple[str, ...], float] = {  # set before they were run
     ONE: 0.1,
     CELLS: 0.5,
 }
+LOOKS: dict[tuple[str, ...], int] = {ALL_TEN: 2}  # folders that are judged together, and were looked at one by one
 R = "docs/results.md"
 EXPERIMENTS: dict[tuple[str, str, str], tuple[str, ...]] = {
     ("README.md", "Does it help?", "the quickstart's CNN, 40 epochs, 10 seeds"): CONVERGED,
@@ -40,6 +44,8 @@ EXPERIMENTS: dict[tuple[str, str, str], tuple[str, ...]] = {
     (R, "ResNet-20 with a trained baseline", "arm"): RESNET,
     (R, "ResNet-20, ten other seeds", "arm"): TEN,
     (R, "Every arm on the quickstart", "arm"): ARMS,
+    (R, "Five other seeds, and all ten", "arm, seeds 505 to 509"): MORE,
+    (R, "Five other seeds, and all ten", "arm, all ten seeds"): ALL_TEN,
     (R, "The strongest arms, with six times the images", "arm"): FASHION,
     (R, "The strongest arms, on captions", "arm"): TALKER,
     (R, "Soups, averages and teachers, on captions", "arm"): TEACHERS,
@@ -127,6 +133,13 @@ TEXT: dict[str, tuple[tuple[str, ...], str, str, str]] = {
     "0.35 ± 0.18": (ARMS, "test_error", "dsd-iter", "dsd"),
     "0.24 ± 0.10": (ARMS, "test_error", "dsd-iter3", "dsd-iter"),
     "0.23 ± 0.14": (ARMS, "test_error", "random", "dsd"),
+    "0.06 ± 0.18": (MORE, "test_error", "dsd", "restart"),
+    "0.08 ± 0.10": (ALL_TEN, "test_error", "dsd 0.3", "restart"),
+    "0.55 ± 0.30": (MORE, "test_error", "dsd", "longer"),
+    "0.57 ± 0.15": (ALL_TEN, "test_error", "dsd 0.3", "longer"),
+    "0.49 ± 0.16": (ALL_TEN, "test_error", "restart", "longer"),
+    "0.18 ± 0.10": (MORE, "test_error", "release-fresh", "dsd"),
+    "0.23 ± 0.09": (ALL_TEN, "test_error", "baseline", "dropconnect"),
     "0.19 ± 0.08": (ARMS, "test_error", "early", "dsd"),
     "1.14 ± 0.36": (FASHION, "test_error", "dsd", "dropout"),
     "0.73 ± 0.10": (FASHION, "test_error", "longer", "restart"),
