@@ -103,6 +103,9 @@ EXPERIMENTS = {
         "--seeds 500,501,502,503,504",
         data="fashion-mnist",
     ),
+    "arms-resnet20": Experiment(
+        "fashion-mnist/resnet20 --arms dsd,restart,longer,late-depth --margin 0.2 --seeds 500,501,502,503,504"
+    ),
     "arms-captions": Experiment(
         "emoji/neuraltalk --training.precision fp32 --data.features.weights runs/emoji-cnn-fp32 --sparse.sparsity 0.3 "
         "--arms dsd,restart,longer,surgery,swa,early-dropout,dropout,early,anneal,lawa --margin 0.3 "
