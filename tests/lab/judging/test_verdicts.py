@@ -17,7 +17,7 @@ from redense.lab.judging.figures import ArmFigures
 from redense.lab.judging.planning import plan
 from redense.lab.judging.power import seeds_for
 from redense.lab.judging.verdicts import decide
-from redense.lab.judging.words import control_sentence
+from redense.lab.judging.words import caution, control_sentence
 
 BASE = [22.9, 22.5, 24.3, 22.5, 23.3, 23.1, 22.5, 23.3]
 WAVE = [0.11, -0.08, 0.05, 0.13, -0.12, 0.02, -0.06, 0.09]
@@ -321,6 +321,22 @@ def test_an_arm_that_may_not_use_its_seed_is_named_unless_all_its_answers_are_ri
     assert found.gains == ("dsd",)
     said = "dsd has the same figure for every seed, as one run has: of other runs of it nothing is known."
     assert (said in (found.caution or "")) == told
+
+
+def test_an_arm_with_one_figure_in_each_folder_is_one_run_of_each():
+    """`ensemble` is made of all seeds of its folder: two folders are two of it, whatever its rows say."""
+    seeds = [[str(seed) for seed in own] for own in (range(3), range(3, 8))]
+    values = {"baseline": [9.1, 9.2, 9.3, 9.4, 9.5, 9.6, 9.7, 9.8], "ensemble": [8.0] * 3 + [8.4] * 5}
+    arms = {name: figures(own) for name, own in values.items()}
+    asked: Any = {"lower_is_better": True, "baseline": "baseline", "controls": []}
+    joined = decide(arms, folders=[dict.fromkeys(arms, frozenset(own)) for own in seeds], **asked)
+    assert joined.unvaried == ("ensemble",)
+    assert "ensemble has the same figure for every seed of a folder, as one run has" in (caution(joined) or "")
+    assert decide(arms, **asked).unvaried == ()
+    part = decide(arms, folders=[{"baseline": frozenset(seeds[0])}], **asked)  # it is in a table alone
+    assert part.unvaried == ()
+    mixed = {**arms, "ensemble": figures([8.0] * 3 + [8.4] * 4 + [8.5])}
+    assert decide(mixed, folders=[dict.fromkeys(arms, frozenset(own)) for own in seeds], **asked).unvaried == ()
 
 
 # --- before an experiment -------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence, Set
 
 from .figures import ArmFigures
 
@@ -30,17 +30,30 @@ def twins(arms: Mapping[str, ArmFigures]) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
 
-def unvaried(arms: Mapping[str, ArmFigures]) -> tuple[str, ...]:
+def unvaried(arms: Mapping[str, ArmFigures], folders: Sequence[Mapping[str, Set[str]]] = ()) -> tuple[str, ...]:
     """Return the arms that have the same figure for every seed, as a training has that does not use its seed.
 
     None of them where no arm has another figure for another seed, which is an obstacle, nor where an arm can be no
     better or no worse.
+
+    Args:
+        arms: their figures by name.
+        folders: of each that was joined, the seeds of its arms. An arm has one figure in each then: `ensemble`, which
+            is made of all seeds of its folder.
     """
-    values = {name: set(figures.values.values()) for name, figures in arms.items()}
-    if all(len(own) < 2 for own in values.values()):
+    values = {name: _parts(figures, [one.get(name, ()) for one in folders]) for name, figures in arms.items()}
+    if all(len(set(figures.values.values())) < 2 for figures in arms.values()):
         return ()
-    several = (name for name, figures in arms.items() if len(figures.values) >= _FEW)
-    return tuple(name for name in several if len(values[name]) == 1 and not values[name].intersection(_ENDS))
+    several = (name for name, own in values.items() if max(map(len, own)) >= _FEW)
+    sets = ((name, [set(part) for part in values[name] if part]) for name in several)
+    return tuple(name for name, own in sets if all(len(part) == 1 and not part.intersection(_ENDS) for part in own))
+
+
+def _parts(arm: ArmFigures, folders: Sequence[Collection[str]]) -> list[list[float]]:
+    """Return an arm's figures of each folder, and of what is in none."""
+    known = set[str]().union(*folders)
+    rest = [seed for seed in arm.values if seed not in known]
+    return [[figure for seed, figure in arm.values.items() if seed in seeds] for seeds in (*folders, rest)]
 
 
 def alike(arms: Mapping[str, ArmFigures]) -> tuple[tuple[str, ...], ...]:

@@ -7,7 +7,7 @@ so takes it from here: `redense judge`, `redense compare` and its page.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Literal, TypeAlias
@@ -142,7 +142,8 @@ class Decision:
         level: the controls whose validation mean is that of the chosen one.
         apart: the controls that end in another network: none of them decides.
         twins: seeds that have the same figures in every arm.
-        unvaried: arms that have the same figure for every seed, where others have not.
+        unvaried: arms that have the same figure for every seed of a folder, where others have not.
+        folders: how many were judged together.
         alike: arms that have the same figures as each other.
         two_units: a figure of each, where some look like fractions and others like percentages.
     """
@@ -165,6 +166,7 @@ class Decision:
     apart: tuple[str, ...] = ()
     twins: tuple[tuple[str, ...], ...] = ()
     unvaried: tuple[str, ...] = ()
+    folders: int = 1
     alike: tuple[tuple[str, ...], ...] = ()
     two_units: tuple[float, float] | None = None
 
@@ -191,6 +193,7 @@ def decide(
     looks: int = 1,
     validation_only: bool = False,
     added: str = "",
+    folders: Sequence[Mapping[str, Set[str]]] = (),
 ) -> Decision:
     """Return what the figures of arms say.
 
@@ -205,6 +208,7 @@ def decide(
         looks: how often the table will have been looked at when no more seeds are added.
         validation_only: the figures that decide are of validation data.
         added: what was added after looking, as a sentence for the caution.
+        folders: of each that was joined, the seeds of its arms.
 
     Raises:
         DataError: the margin is not above 0, or the looks are below 1.
@@ -233,8 +237,8 @@ def decide(
     }
     return Decision(
         metric, lower_is_better, baseline, tuple(controls), deciding, bool(level), family, summaries, tuple(contrasts),
-        conclusions, margin, unit, validation_only, added, level[1:], apart, twins(arms), unvaried(arms), alike(arms),
-        of_two_units(arms),
+        conclusions, margin, unit, validation_only, added, level[1:], apart, twins(arms), unvaried(arms, folders),
+        max(len(folders), 1), alike(arms), of_two_units(arms),
     )  # fmt: skip
 
 
