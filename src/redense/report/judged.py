@@ -93,6 +93,7 @@ def results_of(judgement: Judgement, name: str) -> dict[str, Any]:
             "added": decision.added,
             "baseline": decision.baseline,
             "validation_only": decision.validation_only,
+            **({"folders": [[seed_of(seed) for seed in own] for own in decision.folders]} if decision.folders else {}),
         },
         **described(decision),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence
 
 from .figures import ArmFigures
 
@@ -30,7 +30,7 @@ def twins(arms: Mapping[str, ArmFigures]) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
 
-def unvaried(arms: Mapping[str, ArmFigures], folders: Sequence[Mapping[str, Set[str]]] = ()) -> tuple[str, ...]:
+def unvaried(arms: Mapping[str, ArmFigures], folders: Sequence[Collection[str]] = ()) -> tuple[str, ...]:
     """Return the arms that have the same figure for every seed, as a training has that does not use its seed.
 
     None of them where no arm has another figure for another seed, which is an obstacle, nor where an arm can be no
@@ -38,10 +38,10 @@ def unvaried(arms: Mapping[str, ArmFigures], folders: Sequence[Mapping[str, Set[
 
     Args:
         arms: their figures by name.
-        folders: of each that was joined, the seeds of its arms. An arm has one figure in each then: `ensemble`, which
-            is made of all seeds of its folder.
+        folders: the seeds of each that was joined. An arm has one figure in each then: `ensemble`, which is made of
+            all seeds of its folder.
     """
-    values = {name: _parts(figures, [one.get(name, ()) for one in folders]) for name, figures in arms.items()}
+    values = {name: _parts(figures, folders) for name, figures in arms.items()}
     if all(len(set(figures.values.values())) < 2 for figures in arms.values()):
         return ()
     several = (name for name, own in values.items() if max(map(len, own)) >= _FEW)

@@ -249,7 +249,7 @@ def judge(
             looks=max(int(looks), at_least),
             validation_only=only,
             added=added if at_least >= looks else "",
-            folders=[one.pairs for one in told.each] if len(told.each) > 1 else (),
+            folders=told.folders,
         ),
         arms,
         split="validation" if only else "test" if tells_split else "",

@@ -29,6 +29,7 @@ def decide_rows(
     added: str = "",
     baseline: str | None = None,
     validation_only: bool = False,
+    folders: Sequence[Sequence[int | str]] = (),
 ) -> Decision:
     """Return what the rows of ``compare.json`` say; what is not told here is as in `decide`.
 
@@ -50,6 +51,7 @@ def decide_rows(
         looks=looks,
         validation_only=validation_only,
         added=added,
+        folders=[[str(seed) for seed in own] for own in folders],
     )
 
 

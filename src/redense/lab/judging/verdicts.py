@@ -7,7 +7,7 @@ so takes it from here: `redense judge`, `redense compare` and its page.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Literal, TypeAlias
@@ -143,7 +143,7 @@ class Decision:
         apart: the controls that end in another network: none of them decides.
         twins: seeds that have the same figures in every arm.
         unvaried: arms that have the same figure for every seed of a folder, where others have not.
-        folders: how many were judged together.
+        folders: the seeds of each that was joined.
         alike: arms that have the same figures as each other.
         two_units: a figure of each, where some look like fractions and others like percentages.
     """
@@ -166,7 +166,7 @@ class Decision:
     apart: tuple[str, ...] = ()
     twins: tuple[tuple[str, ...], ...] = ()
     unvaried: tuple[str, ...] = ()
-    folders: int = 1
+    folders: tuple[tuple[str, ...], ...] = ()
     alike: tuple[tuple[str, ...], ...] = ()
     two_units: tuple[float, float] | None = None
 
@@ -193,7 +193,7 @@ def decide(
     looks: int = 1,
     validation_only: bool = False,
     added: str = "",
-    folders: Sequence[Mapping[str, Set[str]]] = (),
+    folders: Sequence[Collection[str]] = (),
 ) -> Decision:
     """Return what the figures of arms say.
 
@@ -208,7 +208,7 @@ def decide(
         looks: how often the table will have been looked at when no more seeds are added.
         validation_only: the figures that decide are of validation data.
         added: what was added after looking, as a sentence for the caution.
-        folders: of each that was joined, the seeds of its arms.
+        folders: the seeds of each that was joined; empty where there is one.
 
     Raises:
         DataError: the margin is not above 0, or the looks are below 1.
@@ -238,8 +238,13 @@ def decide(
     return Decision(
         metric, lower_is_better, baseline, tuple(controls), deciding, bool(level), family, summaries, tuple(contrasts),
         conclusions, margin, unit, validation_only, added, level[1:], apart, twins(arms), unvaried(arms, folders),
-        max(len(folders), 1), alike(arms), of_two_units(arms),
+        _in_order(folders, arms), alike(arms), of_two_units(arms),
     )  # fmt: skip
+
+
+def _in_order(folders: Sequence[Collection[str]], arms: Mapping[str, ArmFigures]) -> tuple[tuple[str, ...], ...]:
+    known = dict.fromkeys(seed for figures in arms.values() for seed in figures.values)
+    return tuple(tuple(seed for seed in known if seed in own) for own in folders)
 
 
 def verdict(paired: Paired, p_adjusted: float | None, *, lower_is_better: bool, margin: float | None = None) -> Verdict:

@@ -150,7 +150,7 @@ def caution(decision: Decision) -> str | None:
         said.append(f"{listed(group)} have the same figure as each other for every seed, as one training has.")
     if names := decision.unvaried:
         one = ("has", "one run has", "it") if len(names) == 1 else ("have", "one run of each has", "them")
-        where = " of a folder" if decision.folders > 1 else ""
+        where = " of a folder" if decision.folders else ""
         said.append(
             f"{listed(names)} {one[0]} the same figure for every seed{where}, as {one[1]}: of other runs of {one[2]} "
             "nothing is known."

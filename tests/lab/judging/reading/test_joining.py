@@ -15,6 +15,7 @@ from redense.lab.pairs.figures import read_figures
 from redense.lab.pairs.keeping import PLAN, Outcome
 from redense.lab.pairs.plan import PlannedArm, make_plan
 from redense.lab.pairs.results import gather, write_tables
+from redense.report.judged import write_judgement
 
 Write = Callable[..., Path]
 MEANS = {"baseline": 31.0, "restart": 29.0, "dsd": 28.0}
@@ -153,6 +154,23 @@ def test_networks_of_other_seeds_that_a_phase_is_made_of_are_no_other_program(wr
     told(folders[1], ["1a"], [2, 6])
     with pytest.raises(DataError, match="the phases of arm 'baseline'"):
         judge(folders)
+
+
+def test_a_page_of_joined_folders_knows_of_which_folder_a_seed_is(write: Write, tmp_path: Path):
+    """What the terminal says of an arm with one figure a folder, the page and a later judgement of it say."""
+    folders = [write("a", range(3)), write("b", range(3, 8))]
+    for folder, figure in zip(folders, ("27.0", "28.0"), strict=True):
+        rows = (folder / "compare.csv").read_text().splitlines()
+        assert all(row.count(",") == rows[0].count(",") for row in rows)
+        of_dsd = [row.rpartition(",")[0] + f",{figure}" if row.startswith("dsd,") else row for row in rows]
+        (folder / "compare.csv").write_text("\n".join(of_dsd) + "\n")
+        (folder / "SHA256SUMS").unlink()
+    found = judge(folders)
+    said = "restart and dsd have the same figure for every seed of a folder, as one run of each has"
+    assert said in (found.caution or "")
+    page = write_judgement(found, tmp_path / "joined", "a and b")
+    assert said in page.read_text(encoding="utf-8")
+    assert (judge(tmp_path / "joined").caution or "").startswith(said)
 
 
 def test_what_stands_against_a_gain_in_one_folder_stands_in_all(write: Write, tmp_path: Path):

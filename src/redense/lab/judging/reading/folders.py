@@ -87,6 +87,7 @@ def _read(path: Path) -> Told:
             split=str(data.get("split", "test")),
             source=str(path.parent),
             pairs={str(row["arm"]): frozenset(label(run["seed"]) for run in row.get("seeds") or ()) for row in rows},
+            joins=tuple(frozenset(map(label, own)) for own in judged.get("folders") or ()),
             planned=int(plan["looks"]) if plan.get("looks") else None,
             looked=tuple((int(seeds), int(arms) + more) for seeds, arms in plan.get("looked") or ()) if plan else None,
             trained=_trained(data, plan),

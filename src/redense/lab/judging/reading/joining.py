@@ -57,6 +57,7 @@ class Told:
         baselines: of all folders; more than one where they do not agree.
         source: the folder.
         pairs: by arm, the seeds that it has.
+        joins: the seeds of each folder that it was judged of, if it is a judgement of several.
         planned: looks that were planned before the first; None where it is not known.
         looked: seeds and arms at each look before the last; None where it is not known.
         trained: what has trained the arms.
@@ -79,10 +80,17 @@ class Told:
     baselines: tuple[str, ...] = ()
     source: str = ""
     pairs: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
+    joins: tuple[frozenset[str], ...] = ()
     planned: int | None = None
     looked: tuple[tuple[int, int], ...] | None = None
     trained: Trained = field(default_factory=Trained)
     each: tuple[Told, ...] = ()
+
+    @property
+    def folders(self) -> Sequence[frozenset[str]]:
+        """The seeds of each folder that is judged; nothing where it is one alone."""
+        found = [part for one in self.each for part in one.joins or [frozenset[str]().union(*one.pairs.values())]]
+        return found if len(found) > 1 else ()
 
     def sides_of(self, metric: str | None) -> set[bool]:
         """Return whether lower is better, as the folders say it whose figure that is; both where they do not agree."""
