@@ -12,6 +12,7 @@ RESNET, TEN = ("converged-resnet20",), ("converged-resnet20-ten",)
 SOUPS, BERT, CELLS = ("soups",), ("transformer",), ("pretrained",)
 FASHION, TALKER, TEACHERS = ("arms-fashion",), ("arms-captions",), ("arms-captions-more",)
 LATECOMERS = ("arms-captions-rest",)
+SMOOTHED = ("arms-captions-smooth",)
 OPTIMIZERS = ("captions-optimizers",)
 SPOKEN = ("arms-speech",)
 MORE, ALL_TEN = ("arms-quickstart-more",), ("arms-quickstart", "arms-quickstart-more")
@@ -28,6 +29,7 @@ MARGINS: dict[tuple[str, ...], float] = {  # set before they were run
     TALKER: 0.3,
     TEACHERS: 0.3,
     LATECOMERS: 0.3,
+    SMOOTHED: 0.3,
     OPTIMIZERS: 0.3,
     SPOKEN: 1,
     SOUPS: 0.2,
@@ -50,6 +52,7 @@ EXPERIMENTS: dict[tuple[str, str, str], tuple[str, ...]] = {
     (R, "The strongest arms, on captions", "arm"): TALKER,
     (R, "Soups, averages and teachers, on captions", "arm"): TEACHERS,
     (R, "Every other arm, on captions", "arm"): LATECOMERS,
+    (R, "Label smoothing, on captions", "arm"): SMOOTHED,
     (R, "Is it Muon, or the rate? On captions", "arm"): OPTIMIZERS,
     (R, "The strongest arms, on speech", "arm"): SPOKEN,
     (R, "Every arm on wrong labels", "arm"): NOISY,
@@ -146,6 +149,9 @@ TEXT: dict[str, tuple[tuple[str, ...], str, str, str]] = {
     "0.84 ± 0.18": (FASHION, "test_error", "dsd", "longer"),
     "+0.11 ± 0.13": (FASHION, "test_error", "dsd", "restart"),
     "−0.21 ± 1.78": (TALKER, "test_bleu4", "dsd", "dropout"),
+    "+0.04 ± 0.52": (SMOOTHED, "test_bleu4", "dsd", "restart"),
+    "0.17 ± 0.46": (SMOOTHED, "test_bleu4", "restart", "smooth"),
+    "0.08 ± 0.45": (SMOOTHED, "test_bleu4", "dsd-smooth", "smooth"),
     "−0.36 ± 0.36": (TEACHERS, "test_bleu4", "dsd", "restart"),
     "−3.02 ± 1.12": (LATECOMERS, "test_bleu4", "dsd", "muon"),
     "1.89 ± 1.14": (OPTIMIZERS, "test_bleu4", "muon", "adamw-0.001"),
