@@ -97,6 +97,10 @@ EXPERIMENTS = {
         f"fashion-mnist/noisy-labels-early --arms {all_but('late-depth', 'schedule-free', 'muon')} --margin 0.2 "
         "--seeds 500,501,502,503,504,505,506,507,508,509"
     ),
+    "arms-noisy-muon": Experiment(
+        "fashion-mnist/noisy-labels-early --arms dsd,restart,gce,muon --margin 0.2 "
+        "--seeds 500,501,502,503,504,505,506,507,508,509"
+    ),
     "arms-fashion": Experiment(
         "fashion-mnist/cnn --training.precision fp32 "
         "--arms dsd,restart,longer,surgery,swa,early-dropout,dropout,early,anneal,lawa --margin 0.2 "
