@@ -62,6 +62,46 @@ os.read(down, 1)
 """
 
 
+LATE = """
+import os, signal, sys, time
+from redense.lab.training import batches
+
+class Examples:
+    def __len__(self):
+        return 1
+
+    def __getitems__(self, places):
+        return places
+
+def begin_late(worker, parent=None, begin=batches.begin_loading):
+    print(os.getpid(), flush=True)
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    begin(worker, parent)
+
+batches.begin_loading = begin_late
+loaded = iter(batches.loader(Examples(), [[0]], workers=1))
+time.sleep(60)
+"""
+
+
+def test_a_process_whose_parent_is_killed_before_it_prepares_batches_leaves(tmp_path: Path):
+    script = tmp_path / "parent.py"
+    script.write_text(LATE)
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    with subprocess.Popen([sys.executable, str(script)], env=environment, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        helper = int(parent.stdout.readline())
+        parent.kill()
+    since = time.monotonic()
+    while _state(helper) != "Z" and time.monotonic() - since < 20:
+        time.sleep(0.05)
+    left = _state(helper) != "Z"
+    if left:
+        os.kill(helper, signal.SIGKILL)
+    assert not left
+
+
 def test_python_ends_with_a_process_that_still_prepares_batches(tmp_path: Path):
     script = tmp_path / "parent.py"  # as after an error, whose traceback holds the loader
     script.write_text(LOADING)

@@ -89,7 +89,12 @@ def begin_helping(parent: int, call: str = "") -> None:
     """
     if threading.current_thread() is threading.main_thread():
         ignore_signals()
-    if os.name == "posix" and os.getppid() != parent:  # it is gone already
+    _stay_with(parent)
+
+
+def _stay_with(parent: int) -> None:
+    """Leave with a parent, at once where it has gone before this process could look."""
+    if os.name == "posix" and os.getppid() != parent:
         os._exit(_KILLED)
     leave_with(parent)
 
@@ -97,14 +102,19 @@ def begin_helping(parent: int, call: str = "") -> None:
 # --- processes that prepare batches ---------------------------------------------------------------------------------
 
 
-def begin_loading(worker: int) -> None:
+def begin_loading(worker: int, parent: int | None = None) -> None:
     """Begin the work of a process that prepares batches (``worker_init_fn`` of a `torch.utils.data.DataLoader`).
 
     The first SIGTERM is the group's and is ignored. One that does not end by itself is killed, in `loading_context`.
+
+    Args:
+        worker: its number.
+        parent: the process that has forked it; None: it was started otherwise, by one that may not be its parent. To
+            ask for the parent here is too late: one that was killed meanwhile has left it to another process.
     """
     ignore_signals()
     signal.signal(signal.SIGTERM, _first_sigterm)
-    leave_with(os.getppid())
+    _stay_with(os.getppid() if parent is None else parent)
     if os.name == "posix":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
@@ -115,6 +117,8 @@ def loader(
     """Return a loader of whole batches; the split makes them itself, so nothing is collated in Python."""
     # A generator of its own: a loader draws a number when it starts, and the model's random numbers must not notice.
     generator = torch.Generator().manual_seed(0)
+    context = loading_context() if workers else None
+    begin = functools.partial(begin_loading, parent=os.getpid() if context else None)
     return DataLoader(
         examples,  # pyright: ignore[reportArgumentType]  # it has __len__ and __getitems__, which is all that is used
         batch_sampler=cast("BatchSampler", batches),
@@ -122,8 +126,8 @@ def loader(
         num_workers=workers,
         generator=generator,
         pin_memory=pin_memory,
-        worker_init_fn=begin_loading if workers else None,
-        multiprocessing_context=loading_context() if workers else None,
+        worker_init_fn=begin if workers else None,
+        multiprocessing_context=context,
     )
 
 
