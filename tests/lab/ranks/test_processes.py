@@ -124,6 +124,38 @@ def test_a_process_that_is_killed_while_it_hands_over_a_batch_is_named(error: Ex
     batches._shutdown_workers()  # which would raise PyTorch's own error, were it to come only now
 
 
+LOST = """
+import threading
+from redense.errors import StateError
+from redense.lab.ranks.processes import noticing_lost_helpers
+
+def fail():
+    raise ValueError("released too many times")
+
+def in_thread(name):
+    thread = threading.Thread(target=fail, name=name)
+    thread.start()
+    thread.join()
+
+in_thread("QueueFeederThread")
+try:
+    with noticing_lost_helpers():
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
+except StateError:
+    in_thread("QueueFeederThread")
+    in_thread("another")
+"""
+
+
+def test_a_queue_that_fails_as_it_is_closed_after_a_lost_helper_prints_no_traceback(tmp_path: Path):
+    script = tmp_path / "parent.py"
+    script.write_text(LOST)
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr.count("Exception in thread") == 2  # before the loss, and of another thread
+    assert "Exception in thread another:" in done.stderr
+
+
 def test_an_error_of_the_data_is_no_lost_helper():
     class Broken:
         def __len__(self) -> int:

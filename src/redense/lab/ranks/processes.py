@@ -114,9 +114,25 @@ def begin_loading(worker: int, parent: int | None = None) -> None:
     """
     ignore_signals()
     signal.signal(signal.SIGTERM, _first_sigterm)
+    _say_nothing_of_queues()
     _stay_with(os.getppid() if parent is None else parent)
     if os.name == "posix":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+
+
+def _say_nothing_of_queues() -> None:
+    """Print no traceback when the thread that feeds a queue fails as the queue is closed.
+
+    After a helper was killed, Python now and then closes the end of its queue twice, in the process that is ending.
+    What is wrong with a batch that is handed over does not come this way.
+    """
+    say = threading.excepthook
+
+    def said(failed: threading.ExceptHookArgs) -> None:
+        if failed.thread is None or failed.thread.name != "QueueFeederThread":
+            say(failed)
+
+    threading.excepthook = said
 
 
 def _first_sigterm(number: int, frame: object) -> None:
@@ -140,10 +156,12 @@ def noticing_lost_helpers() -> Iterator[None]:
             # Killed while it hands over a batch. PyTorch's own error comes with the signal of its end, a moment later,
             # and were it not waited for, where nobody would catch it: as PyTorch cleans up.
             time.sleep(_CLEANED)
+            _say_nothing_of_queues()
             raise StateError(lost) from error
     except RuntimeError as error:
         if isinstance(error, StateError) or not str(error).startswith("DataLoader worker"):
             raise
+        _say_nothing_of_queues()
         raise StateError(lost) from error
 
 
