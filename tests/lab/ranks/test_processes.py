@@ -125,12 +125,25 @@ def test_a_process_that_is_killed_while_it_hands_over_a_batch_is_named(error: Ex
 
 
 LOST = """
-import threading
+import sys, threading
 from redense.errors import StateError
-from redense.lab.ranks.processes import noticing_lost_helpers
+from redense.lab.ranks.processes import loading_context, noticing_lost_helpers
 
 def fail():
     raise ValueError("released too many times")
+
+class Closed:
+    def __init__(self, number):
+        self.number = number
+
+    def __del__(self):
+        raise OSError(self.number, f"of number {self.number}")
+
+def hand_over():  # as multiprocessing.resource_sharer says it
+    try:
+        raise ConnectionResetError("nobody takes it")
+    except ConnectionResetError:
+        sys.excepthook(*sys.exc_info())
 
 def in_thread(name):
     thread = threading.Thread(target=fail, name=name)
@@ -144,6 +157,14 @@ try:
 except StateError:
     in_thread("QueueFeederThread")
     in_thread("another")
+    thread = threading.Thread(target=hand_over)
+    thread.start()
+    thread.join()
+    Closed(9), Closed(28)
+
+queue = loading_context().Queue()
+queue._on_queue_feeder_error(OSError(9, "Bad file descriptor"), None)
+queue._on_queue_feeder_error(TypeError("cannot pickle a lock"), None)
 """
 
 
@@ -154,6 +175,11 @@ def test_a_queue_that_fails_as_it_is_closed_after_a_lost_helper_prints_no_traceb
     done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=True)
     assert done.stderr.count("Exception in thread") == 2  # before the loss, and of another thread
     assert "Exception in thread another:" in done.stderr
+    assert "nobody takes it" not in done.stderr
+    assert "Bad file descriptor" not in done.stderr
+    assert "of number 9" not in done.stderr
+    assert "of number 28" in done.stderr
+    assert "TypeError: cannot pickle a lock" in done.stderr
 
 
 def test_an_error_of_the_data_is_no_lost_helper():

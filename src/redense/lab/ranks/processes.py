@@ -7,6 +7,7 @@ when it is closed. The main process answers: it lets the step at hand end, saves
 from __future__ import annotations
 
 import contextlib
+import errno
 import multiprocessing
 import os
 import signal
@@ -121,18 +122,28 @@ def begin_loading(worker: int, parent: int | None = None) -> None:
 
 
 def _say_nothing_of_queues() -> None:
-    """Print no traceback when the thread that feeds a queue fails as the queue is closed.
+    """Print no traceback when a thread that hands something over fails as the other end is closed.
 
-    After a helper was killed, Python now and then closes the end of its queue twice, in the process that is ending.
-    What is wrong with a batch that is handed over does not come this way.
+    After a helper was killed, the other ones and the main process end. Python now and then closes the end of a queue
+    twice then, and says so in three ways: the third is that of the queue in `_made_context`. And the thread that hands
+    over files finds that nobody takes them any more.
     """
-    say = threading.excepthook
+    say, say_of_thread, say_ignored = sys.excepthook, threading.excepthook, sys.unraisablehook
 
-    def said(failed: threading.ExceptHookArgs) -> None:
+    def said_of_thread(failed: threading.ExceptHookArgs) -> None:
         if failed.thread is None or failed.thread.name != "QueueFeederThread":
-            say(failed)
+            say_of_thread(failed)
 
-    threading.excepthook = said
+    def said(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+        in_thread = threading.current_thread() is not threading.main_thread()
+        if not (in_thread and isinstance(error, (ConnectionError, EOFError))):
+            say(kind, error, where)
+
+    def said_ignored(ignored: Any) -> None:
+        if not (isinstance(ignored.exc_value, OSError) and ignored.exc_value.errno == errno.EBADF):
+            say_ignored(ignored)
+
+    threading.excepthook, sys.excepthook, sys.unraisablehook = said_of_thread, said, said_ignored
 
 
 def _first_sigterm(number: int, frame: object) -> None:
@@ -199,7 +210,7 @@ def start_tracker(start: Callable[[], None]) -> None:
 
 
 def _made_context() -> Any:
-    from multiprocessing import popen_fork  # which Windows has not
+    from multiprocessing import popen_fork, queues  # which Windows has not
     from multiprocessing.context import ForkContext, ForkProcess
 
     class Popen(popen_fork.Popen):
@@ -213,8 +224,15 @@ def _made_context() -> Any:
             with _signals_wait():
                 super().start()
 
+    class Queue(queues.Queue):  # pyright: ignore[reportMissingTypeArgument]  # which it has not when it runs
+        @staticmethod
+        def _on_queue_feeder_error(e: Exception, obj: object) -> None:
+            if not isinstance(e, OSError):  # as of a batch that cannot be pickled
+                traceback.print_exception(e)
+
     class Context(ForkContext):
-        pass
+        def Queue(self, maxsize: int = 0) -> Any:  # noqa: N802  # its name in `multiprocessing`
+            return Queue(maxsize, ctx=self.get_context())
 
     Context.Process = Process
     return Context()
