@@ -12,7 +12,7 @@ RESNET, TEN = ("converged-resnet20",), ("converged-resnet20-ten",)
 SOUPS, BERT, CELLS = ("soups",), ("transformer",), ("pretrained",)
 FASHION, TALKER, TEACHERS = ("arms-fashion",), ("arms-captions",), ("arms-captions-more",)
 LATECOMERS = ("arms-captions-rest",)
-SMOOTHED = ("arms-captions-smooth",)
+SMOOTHED, NOISY_MUON = ("arms-captions-smooth",), ("arms-noisy-muon",)
 OPTIMIZERS = ("captions-optimizers",)
 SPOKEN = ("arms-speech",)
 MORE, ALL_TEN = ("arms-quickstart-more",), ("arms-quickstart", "arms-quickstart-more")
@@ -30,6 +30,7 @@ MARGINS: dict[tuple[str, ...], float] = {  # set before they were run
     TEACHERS: 0.3,
     LATECOMERS: 0.3,
     SMOOTHED: 0.3,
+    NOISY_MUON: 0.2,
     OPTIMIZERS: 0.3,
     SPOKEN: 1,
     SOUPS: 0.2,
@@ -56,6 +57,7 @@ EXPERIMENTS: dict[tuple[str, str, str], tuple[str, ...]] = {
     (R, "Is it Muon, or the rate? On captions", "arm"): OPTIMIZERS,
     (R, "The strongest arms, on speech", "arm"): SPOKEN,
     (R, "Every arm on wrong labels", "arm"): NOISY,
+    (R, "Muon, on the same wrong labels", "arm"): NOISY_MUON,
     (R, "Averages of DSD runs, on seeds of their own", "arm"): SOUPS,
     **{
         (R, "How many labels are wrong, and early stopping", f"arm, {said}the {keep} epoch"): NOISE[wrong, keep]
@@ -149,6 +151,9 @@ TEXT: dict[str, tuple[tuple[str, ...], str, str, str]] = {
     "0.84 ± 0.18": (FASHION, "test_error", "dsd", "longer"),
     "+0.11 ± 0.13": (FASHION, "test_error", "dsd", "restart"),
     "−0.21 ± 1.78": (TALKER, "test_bleu4", "dsd", "dropout"),
+    "0.88 ± 0.70": (NOISY_MUON, "test_error", "dsd", "muon"),
+    "0.28 ± 0.69": (NOISY_MUON, "test_error", "gce", "muon"),
+    "1.42 ± 1.01": (NOISY_MUON, "test_error", "restart", "muon"),
     "+0.04 ± 0.52": (SMOOTHED, "test_bleu4", "dsd", "restart"),
     "0.17 ± 0.46": (SMOOTHED, "test_bleu4", "restart", "smooth"),
     "0.08 ± 0.45": (SMOOTHED, "test_bleu4", "dsd-smooth", "smooth"),
