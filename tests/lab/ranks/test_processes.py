@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -122,6 +123,31 @@ def test_a_process_that_is_killed_while_it_hands_over_a_batch_is_named(error: Ex
     with named, noticing_lost_helpers():
         next(batches)
     batches._shutdown_workers()  # which would raise PyTorch's own error, were it to come only now
+
+
+def test_that_all_is_done_is_said_although_a_process_was_killed_as_it_looked():
+    context = loading_context()
+    event = context.Event()
+
+    def look() -> None:
+        with getattr(event, "_cond", contextlib.nullcontext()):  # the lock that one of Python has
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def see() -> None:
+        sys.exit(7 if event.is_set() else 0)
+
+    def ended(target: Callable[[], None]) -> int:
+        child = context.Process(target=target, daemon=True)
+        child.start()
+        child.join()
+        return child.exitcode
+
+    assert (ended(see), ended(look)) == (0, -signal.SIGKILL)
+    setting = threading.Thread(target=event.set, daemon=True)
+    setting.start()
+    setting.join(20)
+    assert not setting.is_alive()
+    assert ended(see) == 7
 
 
 LOST = """

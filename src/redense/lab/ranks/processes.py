@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import multiprocessing
 import os
 import signal
@@ -230,7 +231,22 @@ def _made_context() -> Any:
             if not isinstance(e, OSError):  # as of a batch that cannot be pickled
                 traceback.print_exception(e)
 
+    class Event:
+        """A byte that all forks see. Python's own has a lock, which one that is killed as it looks holds for ever."""
+
+        def __init__(self) -> None:
+            self._byte = mmap.mmap(-1, 1)
+
+        def is_set(self) -> bool:
+            return self._byte[0] == 1
+
+        def set(self) -> None:
+            self._byte[0] = 1
+
     class Context(ForkContext):
+        def Event(self) -> Any:  # noqa: N802  # its name in `multiprocessing`
+            return Event()
+
         def Queue(self, maxsize: int = 0) -> Any:  # noqa: N802  # its name in `multiprocessing`
             return Queue(maxsize, ctx=self.get_context())
 
