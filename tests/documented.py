@@ -9,6 +9,7 @@ EMOJI = ("emoji-neuraltalk", "emoji-neuraltalk-iter")
 SPEECH = ("prompts-es-deepspeech", "prompts-es-deepspeech-30")
 CONVERGED, ARMS, NOISY, ONE = ("converged",), ("arms-quickstart",), ("arms-noisy",), ("significance",)
 RESNET, TEN = ("converged-resnet20",), ("converged-resnet20-ten",)
+RESIDUAL = ("arms-resnet20",)
 SOUPS, BERT, CELLS = ("soups",), ("transformer",), ("pretrained",)
 FASHION, TALKER, TEACHERS = ("arms-fashion",), ("arms-captions",), ("arms-captions-more",)
 LATECOMERS = ("arms-captions-rest",)
@@ -21,6 +22,7 @@ MARGINS: dict[tuple[str, ...], float] = {  # set before they were run
     CONVERGED: 0.1,
     RESNET: 0.2,
     TEN: 0.1,
+    RESIDUAL: 0.2,
     ARMS: 0.2,
     MORE: 0.2,
     ALL_TEN: 0.2,
@@ -50,6 +52,7 @@ EXPERIMENTS: dict[tuple[str, str, str], tuple[str, ...]] = {
     (R, "Five other seeds, and all ten", "arm, seeds 505 to 509"): MORE,
     (R, "Five other seeds, and all ten", "arm, all ten seeds"): ALL_TEN,
     (R, "The strongest arms, with six times the images", "arm"): FASHION,
+    (R, "ResNet-20 of 12 epochs, and stochastic depth", "arm"): RESIDUAL,
     (R, "The strongest arms, on captions", "arm"): TALKER,
     (R, "Soups, averages and teachers, on captions", "arm"): TEACHERS,
     (R, "Every other arm, on captions", "arm"): LATECOMERS,
@@ -151,6 +154,9 @@ TEXT: dict[str, tuple[tuple[str, ...], str, str, str]] = {
     "0.84 ± 0.18": (FASHION, "test_error", "dsd", "longer"),
     "+0.11 ± 0.13": (FASHION, "test_error", "dsd", "restart"),
     "−0.21 ± 1.78": (TALKER, "test_bleu4", "dsd", "dropout"),
+    "1.20 ± 0.26": (RESIDUAL, "test_error", "dsd", "longer"),
+    "1.46 ± 0.44": (RESIDUAL, "test_error", "late-depth", "restart"),
+    "+0.11 ± 0.23": (RESIDUAL, "test_error", "dsd", "restart"),
     "0.88 ± 0.70": (NOISY_MUON, "test_error", "dsd", "muon"),
     "0.28 ± 0.69": (NOISY_MUON, "test_error", "gce", "muon"),
     "1.42 ± 1.01": (NOISY_MUON, "test_error", "restart", "muon"),

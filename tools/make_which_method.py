@@ -82,6 +82,7 @@ GROUPS = {
     ),
     STRONGEST: (
         Experiment("arms-fashion", "the CNN, 60,000 images"),
+        Experiment("arms-resnet20", "ResNet-20, 12 epochs"),
         Experiment("arms-captions", "NeuralTalk, BLEU-4"),
         Experiment("arms-captions-more", "NeuralTalk, other arms, BLEU-4"),
         Experiment("arms-captions-rest", "NeuralTalk, the remaining arms, BLEU-4"),
@@ -357,7 +358,7 @@ def answers(groups: dict[str, list[Column]]) -> Iterator[tuple[str, str]]:
     What each of them stands on is in `reasons`.
     """
     everyone, noisy = groups[EVERYONE]
-    fashion, *speaking = groups[STRONGEST]
+    fashion, residual, *speaking = groups[STRONGEST]
     rest = speaking[2]
     (converged, *_), (bert, cells), small = groups[CONVERGED], groups[PRETRAINED], groups[SMALL]
     right = right_labels(groups)
@@ -385,11 +386,12 @@ def answers(groups: dict[str, list[Column]]) -> Iterator[tuple[str, str]]:
         everyone.control == "longer"
         and fashion.told["longer", BASELINE] == everyone.told["longer", BASELINE] == "better"
         and min(fashion.ahead("longer", "dsd")) > 0
-        and fashion.control == "dropout",
+        and fashion.control == "dropout"
+        and residual.control == "longer",
         "Clean data: first train longer, in one schedule without a mask (`longer`). On 9,000 images that is "
         f"{-everyone.cells[BASELINE].gain:.1f} points better than the dense baseline and "
-        f"{-everyone.cells['dsd'].gain:.1f} better than DSD, on 54,000 images {over:.1f} better than DSD "
-        "({{ #longer }}, {{ #images }}).",
+        f"{-everyone.cells['dsd'].gain:.1f} better than DSD (with a ResNet-20 {-residual.cells['dsd'].gain:.1f}), on "
+        f"54,000 images {over:.1f} better than DSD ({{{{ #longer }}}}, {{{{ #images }}}}, {{{{ #residual }}}}).",
     )
     yield claim(
         "few",
@@ -476,7 +478,7 @@ def reasons(groups: dict[str, list[Column]]) -> Iterator[tuple[str, str]]:
     """What the answers stand on, in sentences by the names of their numbers in the template."""
     clean, others = groups["Right labels, images"], groups["Captions and speech"]
     everyone, noisy = groups[EVERYONE]
-    fashion, talker, teachers, rest, smoothed, spoken = groups[STRONGEST]
+    fashion, residual, talker, teachers, rest, smoothed, spoken = groups[STRONGEST]
     (converged, resnet, ten), (bert, cells), small = groups[CONVERGED], groups[PRETRAINED], groups[SMALL]
     right = right_labels(groups)
     by_name = {column.experiment.folder: column for columns in groups.values() for column in columns}
@@ -522,6 +524,18 @@ def reasons(groups: dict[str, list[Column]]) -> Iterator[tuple[str, str]]:
         "phases that keep the recipe's dropout, in every seed, and of DSD by "
         f"{float(np.mean(fashion.ahead('longer', 'dsd'))):.1f} points. To leave that dropout away (`dropout`) is "
         f"better still, by {-fashion.cells['longer'].gain:.1f} points.",
+    )
+    yield claim(
+        "residual",
+        residual.control == "longer"
+        and residual.cells["dsd"].verdict == "worse"
+        and all(min(residual.ahead("longer", name)) > 0 for name in (BASELINE, "restart", "dsd", "late-depth"))
+        and residual.told["late-depth", BASELINE] == "better"
+        and min(residual.ahead("restart", "late-depth")) > 0,
+        f"With a ResNet-20 of 12 epochs `longer` is ahead of all, in each of {residual.n} seeds: of DSD by "
+        f"{-residual.cells['dsd'].gain:.1f} points, of `restart` by {-residual.cells['restart'].gain:.1f}. Stochastic "
+        "depth after the dense phase (`late-depth`), which needs such a network, is "
+        f"{float(np.mean(residual.ahead('restart', 'late-depth'))):.1f} points behind `restart`.",
     )
     behind = [-column.cells[BASELINE].gain for column in clean]
     yield claim(
@@ -733,6 +747,14 @@ def reasons(groups: dict[str, list[Column]]) -> Iterator[tuple[str, str]]:
     )
 
 
+def missing(columns: Sequence[Column]) -> str:
+    """Say which arms of `redense arms` are in no experiment."""
+    names = [name for name in ARMS if name not in arms_of(columns)]
+    return (
+        f"Without a figure above are {listed(names)}." if names else "Every arm of `redense arms` has a figure above."
+    )
+
+
 def page() -> str:
     """Return the page."""
     groups = {
@@ -750,7 +772,7 @@ def page() -> str:
         "arms": "\n\n".join(f"### {group}\n\n{group_table(columns)}" for group, columns in groups.items()),
         "pooled": pooled_table(groups),
         "costs": cost_table(every),
-        "missing": ", ".join(f"`{name}`" for name in ARMS if name not in arms_of(every)),
+        "missing": missing(every),
     }
     text = TEMPLATE.read_text(encoding="utf-8")
     for name, part in parts.items():
