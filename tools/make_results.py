@@ -71,6 +71,10 @@ EXPERIMENTS = {
         f"quickstart --dense.epochs 40 {TENTHS} "
         "--arms dsd,restart,llr,longer,random --sweep sparsity=0.3,0.5 --seeds 10 --margin 0.1"
     ),
+    "converged-half": Experiment(
+        "quickstart --dense.epochs 40 --sparse.epochs 10 --redense.epochs 10 --sparse.lr 0.01 --redense.lr 0.002 "
+        "--arms dsd,restart,llr,longer,random --sweep sparsity=0.3,0.5 --seeds 10 --margin 0.1"
+    ),
     "converged-resnet20": Experiment(
         "fashion-mnist/resnet20 --dense.epochs 30 --sparse.epochs 8 --redense.epochs 8 "
         "--sparse.lr 0.01 --redense.lr 0.001 --sparse.sparsity 0.5 --arms dsd,restart,llr,longer --seeds 5 --margin 0.2"
