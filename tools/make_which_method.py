@@ -22,6 +22,7 @@ from redense.lab.arms import ARMS
 from redense.lab.judging.figures import ArmFigures
 from redense.lab.judging.judge import Judgement
 from redense.lab.judging.statistics import compare_paired, holm
+from redense.lab.judging.words import listed
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "docs" / "which-method.md"
@@ -163,10 +164,8 @@ def best_on_validation(names: Iterable[str], arms: dict[str, ArmFigures], lower:
 
 def judged(experiment: Experiment) -> Column:
     folder = ROOT / "results" / experiment.folder
-    if experiment.more:
-        result: Judgement = redense.judge([folder, *(ROOT / "results" / name for name in experiment.more)])
-    else:
-        result = redense.judge(folder if (folder / "compare.json").exists() else folder / "compare.csv")
+    first = folder if (folder / "compare.json").exists() else folder / "compare.csv"
+    result: Judgement = redense.judge([first, *(ROOT / "results" / name for name in experiment.more)])
     decision, arms = result.decision, dict(result.figures)
     (control,) = decision.deciding
     lower = decision.lower_is_better
@@ -333,10 +332,9 @@ def claim(name: str, condition: bool, sentence: str) -> tuple[str, str]:
     return name, sentence
 
 
-def listed(arms: Sequence[str]) -> str:
+def quoted(arms: Sequence[str]) -> str:
     """Arms as a sentence names them."""
-    *before, last = (f"`{arm}`" for arm in arms)
-    return f"{', '.join(before)} and {last}" if before else last
+    return listed(f"`{arm}`" for arm in arms)
 
 
 def interval(ahead: Sequence[float]) -> tuple[float, float]:
@@ -469,7 +467,7 @@ def answers(groups: dict[str, list[Column]]) -> Iterator[tuple[str, str]]:
         and all(everyone.told[arm, BASELINE] == "worse" for arm in worse)
         and len(never) > len(worse),
         "What never helped on right labels, at its defaults: `self-distill` and `schedule-free`, both shown to be "
-        f"worse than the dense baseline on the quickstart; and {listed([arm for arm in never if arm not in worse])}, "
+        f"worse than the dense baseline on the quickstart; and {quoted([arm for arm in never if arm not in worse])}, "
         "nowhere shown to be better.",
     )
 
@@ -751,7 +749,7 @@ def missing(columns: Sequence[Column]) -> str:
     """Say which arms of `redense arms` are in no experiment."""
     names = [name for name in ARMS if name not in arms_of(columns)]
     return (
-        f"Without a figure above are {listed(names)}." if names else "Every arm of `redense arms` has a figure above."
+        f"Without a figure above are {quoted(names)}." if names else "Every arm of `redense arms` has a figure above."
     )
 
 

@@ -158,7 +158,6 @@ def noticing_lost_helpers() -> Iterator[None]:
     Raises:
         StateError: one was.
     """
-    lost = "a process that prepares batches was killed, perhaps for lack of memory: give fewer data.workers, or none"
     try:
         try:
             yield
@@ -168,13 +167,18 @@ def noticing_lost_helpers() -> Iterator[None]:
             # Killed while it hands over a batch. PyTorch's own error comes with the signal of its end, a moment later,
             # and were it not waited for, where nobody would catch it: as PyTorch cleans up.
             time.sleep(_CLEANED)
-            _say_nothing_of_queues()
-            raise StateError(lost) from error
+            raise _lost_helper() from error
     except RuntimeError as error:
         if isinstance(error, StateError) or not str(error).startswith("DataLoader worker"):
             raise
-        _say_nothing_of_queues()
-        raise StateError(lost) from error
+        raise _lost_helper() from error
+
+
+def _lost_helper() -> StateError:
+    _say_nothing_of_queues()
+    return StateError(
+        "a process that prepares batches was killed, perhaps for lack of memory: give fewer data.workers, or none"
+    )
 
 
 def _while_handed_over(error: BaseException) -> bool:
