@@ -159,7 +159,8 @@ def _check(name: str, own: Arm) -> None:
 
 
 ARMS: Registry[Arm] = Registry("arm", RecipeError, check=_check, home=__package__)
-ARMS.add_home(f"{__package__}.rivals")
+for _home in ("rivals.settings", "rivals"):
+    ARMS.add_home(f"{__package__}.{_home}")
 
 
 def arm(
