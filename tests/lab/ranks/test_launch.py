@@ -272,3 +272,36 @@ def test_two_gpus_train_over_nccl(recipe_of_two: Path, tmp_path: Path):
     done = launch(tmp_path, TORCHRUN, COMMAND, "nothing", 0, 0, "run", recipe_of_two, "--out", "run")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+ORPHAN = """
+import os, subprocess, sys, time
+begun = sys.argv[1] + ".begun"
+if len(sys.argv) == 2:  # a launcher that is killed while its rank begins
+    subprocess.Popen([sys.executable, *sys.argv, "rank"])
+    while not os.path.exists(begun):
+        time.sleep(0.01)
+    os._exit(1)
+from redense import cli
+launcher = os.getppid()
+open(begun, "w").close()
+while os.getppid() == launcher:
+    time.sleep(0.01)
+sys.exit(cli.main(["run", sys.argv[1], "--out", sys.argv[1] + ".run"]))
+"""
+
+
+def test_a_rank_whose_launcher_was_killed_while_it_began_does_not_wait_for_the_others(recipe_of_two: Path):
+    script = recipe_of_two.with_name("orphan.py")
+    script.write_text(ORPHAN)
+    own = environment(
+        TORCHELASTIC_RUN_ID="1", RANK="0", LOCAL_RANK="0", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT="1"
+    )
+    done = subprocess.run(
+        [sys.executable, script, recipe_of_two], env=own, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert lines_of(done.stderr) == [
+        "redense: torchrun has gone while this rank began: nothing was trained, start the job again"
+    ]
+    assert not recipe_of_two.with_name("tiny.yaml.run").exists()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 T = TypeVar("T")
+_BORN = os.getpid(), os.getppid()  # the command line imports this module first, seconds before torch
 
 
 class Ranks:
@@ -91,6 +92,12 @@ class Ranks:
 
 
 ALONE = Ranks()
+
+
+def first_parent() -> int:
+    """Return the process that had started this one when this module was imported: it may have gone since."""
+    process, parent = _BORN
+    return parent if process == os.getpid() else os.getppid()
 
 
 def launched() -> bool:

@@ -25,7 +25,7 @@ from typing_extensions import override
 from redense.errors import RedenseError, StateError
 from redense.lab.checkpoint import pack_tree, unpack_tree
 
-from .launch import ALONE, Ranks, check_launch, is_first, launched, refuse_ranks
+from .launch import ALONE, Ranks, check_launch, first_parent, is_first, launched, refuse_ranks
 from .processes import leave_with
 
 T = TypeVar("T")
@@ -216,7 +216,10 @@ def join() -> Ranks:
         return ALONE
     check_launch()
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun waits for its ranks; without it nobody would end them
-        leave_with(os.getppid(), grace=_GRACE)
+        parent = first_parent()
+        if os.name == "posix" and os.getppid() != parent:
+            raise StateError("torchrun has gone while this rank began: nothing was trained, start the job again")
+        leave_with(parent, grace=_GRACE)
     from accelerate.state import PartialState
 
     found = torch.accelerator.current_accelerator(check_available=True)
