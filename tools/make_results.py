@@ -79,6 +79,10 @@ EXPERIMENTS = {
         "fashion-mnist/resnet20 --dense.epochs 30 --sparse.epochs 8 --redense.epochs 8 "
         "--sparse.lr 0.01 --redense.lr 0.001 --sparse.sparsity 0.5 --arms dsd,restart,llr,longer --seeds 5 --margin 0.2"
     ),
+    "converged-resnet20-half": Experiment(
+        "fashion-mnist/resnet20 --dense.epochs 30 --sparse.epochs 8 --redense.epochs 8 "
+        "--sparse.lr 0.05 --redense.lr 0.01 --sparse.sparsity 0.5 --arms dsd,restart,llr,longer --seeds 5 --margin 0.2"
+    ),
     "converged-resnet20-ten": Experiment(
         "fashion-mnist/resnet20 --dense.epochs 30 --sparse.epochs 8 --redense.epochs 8 "
         "--sparse.lr 0.01 --redense.lr 0.001 --arms dsd,restart,llr,longer,random "
