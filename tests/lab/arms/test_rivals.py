@@ -104,6 +104,23 @@ def test_a_setting_that_changes_to_zero_for_a_phase_is_zero_there_and_the_recipe
         assert seen == [(own, 0.9), (changed, 0.0), (own, 0.9)]
 
 
+@pytest.mark.parametrize(
+    ("arm", "of_rest"),
+    [
+        ("smooth", ["training.label_smoothing"]),
+        ("augment", ["data.augment"]),
+        ("gce", ["gce"]),
+        ("mixup", ["mixup"]),
+        ("decay", []),
+        ("lawa", []),
+        ("sam", []),
+    ],
+)
+def test_an_epoch_says_what_makes_its_training_loss_another_one(arm: str, of_rest: list[str], tiny: Tiny):
+    first, *_, last = ARMS[arm].make(setting_of(tiny())).phases
+    assert (first.loss_with, last.loss_with) == ([], of_rest)
+
+
 def test_augment_changes_training_images_after_the_dense_phase_and_no_others(tiny: Tiny, task: Classification):
     engine = engine_of("augment", tiny(), task)
     changed = engine.prepared.tasks[1]

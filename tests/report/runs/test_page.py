@@ -213,6 +213,24 @@ def test_loss_that_is_no_number_leaves_a_gap(tmp_path, page_of):
     assert set(means) == {None}
 
 
+def test_training_losses_of_another_kind_are_not_set_beside_each_other(tmp_path):
+    run = fake_run(tmp_path)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    epochs = [line for line in lines if line["kind"] == "epoch"]
+    for line in epochs:
+        line["train_loss"] = round(0.3 / line["step"] ** 0.1, 3) + 0.5 * (line["phase"] != "dense")
+        if line["phase"] != "dense":
+            line["loss_with"] = ["gce", "training.label_smoothing"]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    said = words.curves_sentence(read_run(run))
+    ends = [f"{epochs[place]['train_loss']:.3f}" for place in (0, 11, 12, -1)]
+    assert said.startswith(
+        "The training loss is not one and the same in all phases: "
+        f"it went from {ends[0]} to {ends[1]} in dense, then it went from {ends[2]} to {ends[3]} in "
+        "sparse and redense, with gce and training.label_smoothing; the validation error "
+    )
+
+
 # --- errors ---------------------------------------------------------------------------------------------------------
 
 

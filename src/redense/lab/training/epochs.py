@@ -71,6 +71,8 @@ class Epochs:
     def tell(self, train_loss: float, result: dict[str, float], seconds: float) -> None:
         """Emit the event of an epoch."""
         event = {"kind": "epoch", **self.where(), "train_loss": train_loss, "validation": result}
+        if with_what := self.planned.loss_with:
+            event["loss_with"] = with_what
         figures = {"lr": self.network.lr, "sparsity": self.network.sparsity(), "seconds": round(seconds, 3)}
         self.emit({**event, **figures})
 

@@ -10,7 +10,7 @@ from typing import Any
 from redense.errors import RecipeError, ScheduleError
 from redense.lab.recipe.recipe import Recipe
 from redense.lab.recipe.sections import DenseRecipe, SparseRecipe
-from redense.methods.base import TECHNIQUES
+from redense.methods.base import TECHNIQUES, Method
 from redense.phase import Decay, Phase
 from redense.schedule import Schedule
 
@@ -54,6 +54,15 @@ class PlannedPhase:
         """Optimizer steps that are trained."""
         return 0 if self.given or self.joins is not None else self.phase.steps
 
+    @property
+    def loss_with(self) -> list[str]:
+        """Names of what gives it another training loss than the recipe's: a technique, changed settings."""
+        changed = [f"{section}.{name}" for section, settings in self.changes.items() for name in settings]
+        names = [name for name in changed if name not in _AFTER_THE_LOSS]
+        if self.method and TECHNIQUES.get_named(self.method).loss is not Method.loss:
+            names.insert(0, self.method)
+        return names
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that determines the phase."""
         data: dict[str, Any] = {"phase": self.phase.to_dict(), "method": self.method, "options": dict(self.options)}
@@ -70,6 +79,8 @@ class PlannedPhase:
         own = {"phase": Phase.from_dict(data["phase"]), "joins": None if joins is None else tuple(joins)}
         return cls(**{**data, **own})
 
+
+_AFTER_THE_LOSS = {"training.optimizer", "training.clip_norm", "training.clip_value"}
 
 # Values that a phase does not say: its key is then the one that it had before there was such a setting.
 _UNSAID = {

@@ -99,6 +99,8 @@ class EpochLine:
     lr: float
     sparsity: float
     seconds: float
+    loss_with: tuple[str, ...] = ()
+    """What makes the training loss another one than the recipe's."""
 
 
 @dataclass(frozen=True)
@@ -253,6 +255,7 @@ def read_log(text: str) -> Log:
                     lr=_float(item["lr"]),
                     sparsity=_float(item["sparsity"]),
                     seconds=_float(item["seconds"]),
+                    loss_with=tuple(map(str, item.get("loss_with", ()))),
                 )
             phases[phase] = str(item["phase"])
         except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RecursionError):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from redense.lab.judging.single import ONE_OF_SEVERAL, beside, unmoved
+from redense.lab.judging.words import listed
 from redense.report.kit.parts import BigFigure
 from redense.report.kit.quantities import (
     Number,
@@ -238,10 +240,7 @@ def curves_sentence(run: Run) -> str:
     if not epochs:
         logged = count(len(run.log.steps), "step")
         return f"No epoch has ended yet; {logged} of training loss {'is' if len(run.log.steps) == 1 else 'are'} logged."
-    losses = [line.train_loss for line in epochs]
-    text = (
-        f"The training loss went from {number(losses[0], 3)} in the first epoch to {number(losses[-1], 3)} in the last"
-    )
+    text = _losses(epochs)
     best = best_epoch(run)
     if best is None:
         return f"{text}."
@@ -254,6 +253,22 @@ def curves_sentence(run: Run) -> str:
         f"{text}; the validation {run.metric.label} was {extreme}, {metric(run, value)}, at step {best.step:,} "
         f"in phase {best.phase_name}, and ended at {metric(run, last)}."
     )
+
+
+def _losses(epochs: Sequence[EpochLine]) -> str:
+    """Return where the training loss came from and went to, for each of the losses that phases train with."""
+    alike = [list(lines) for _, lines in groupby(epochs, key=lambda line: line.loss_with)]
+    if len(alike) == 1:
+        first, last = (number(line.train_loss, 3) for line in (epochs[0], epochs[-1]))
+        return f"The training loss went from {first} in the first epoch to {last} in the last"
+    parts: list[str] = []
+    for lines in alike:
+        first, last = (number(line.train_loss, 3) for line in (lines[0], lines[-1]))
+        way = f"went from {first} to {last}" if len(lines) > 1 else f"was {first}"
+        names = listed(list(dict.fromkeys(line.phase_name for line in lines)))
+        by = f", with {listed(lines[0].loss_with)}" if lines[0].loss_with else ""
+        parts.append(f"{way} in {names}{by}")
+    return f"The training loss is not one and the same in all phases: it {', then it '.join(parts)}"
 
 
 def best_epoch(run: Run) -> EpochLine | None:
