@@ -8,6 +8,7 @@ BASELINE = "baseline"
 EMOJI = ("emoji-neuraltalk", "emoji-neuraltalk-iter")
 SPEECH = ("prompts-es-deepspeech", "prompts-es-deepspeech-30")
 CONVERGED, ARMS, NOISY, ONE = ("converged",), ("arms-quickstart",), ("arms-noisy",), ("significance",)
+HALF = ("converged-half",)
 RESNET, TEN = ("converged-resnet20",), ("converged-resnet20-ten",)
 RESIDUAL = ("arms-resnet20",)
 SOUPS, BERT, CELLS = ("soups",), ("transformer",), ("pretrained",)
@@ -20,6 +21,7 @@ MORE, ALL_TEN = ("arms-quickstart-more",), ("arms-quickstart", "arms-quickstart-
 NOISE = {(wrong, keep): (f"noise-{wrong}0-{keep}",) for wrong in "013" for keep in ("last", "best")}
 MARGINS: dict[tuple[str, ...], float] = {  # set before they were run
     CONVERGED: 0.1,
+    HALF: 0.1,
     RESNET: 0.2,
     TEN: 0.1,
     RESIDUAL: 0.2,
@@ -46,6 +48,7 @@ EXPERIMENTS: dict[tuple[str, str, str], tuple[str, ...]] = {
     ("README.md", "Does it help?", "the quickstart's CNN, 40 epochs, 10 seeds"): CONVERGED,
     ("README.md", "Does it help?", "quickstart as shipped, 5 seeds"): ("quickstart",),
     (R, "A trained baseline, at the paper's rates", "arm"): CONVERGED,
+    (R, "A trained baseline, at higher rates", "arm"): HALF,
     (R, "ResNet-20 with a trained baseline", "arm"): RESNET,
     (R, "ResNet-20, ten other seeds", "arm"): TEN,
     (R, "Every arm on the quickstart", "arm"): ARMS,
@@ -126,6 +129,11 @@ TEXT: dict[str, tuple[tuple[str, ...], str, str, str]] = {
     "0.03 ± 0.08": (CONVERGED, "test_error", "dsd 0.3", "restart"),
     "0.21 ± 0.11": (CONVERGED, "test_error", "longer", "baseline"),
     "0.15 ± 0.07": (CONVERGED, "test_error", "llr lr=0.3", "baseline"),
+    "0.096 ± 0.099": (HALF, "test_error", "dsd 0.5", "restart"),
+    "0.05 ± 0.10": (HALF, "test_error", "dsd 0.3", "baseline"),
+    "0.90 ± 0.14": (HALF, "test_error", "random 0.5", "baseline"),
+    "0.12 ± 0.08": (HALF, "test_error", "llr lr=0.3", "baseline"),
+    "0.13 ± 0.17": (HALF, "test_error", "longer", "baseline"),
     "+0.24 ± 0.33": (RESNET, "test_error", "dsd", "longer"),
     "0.17 ± 0.17": (RESNET, "test_error", "dsd", "llr"),
     "0.37 ± 0.25": (TEN, "test_error", "dsd 0.3", "longer"),
