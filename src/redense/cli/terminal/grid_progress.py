@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -18,13 +20,13 @@ from redense.lab.comparison.comparison import Cell
 from redense.lab.comparison.grid import Grid
 from redense.lab.comparison.outlook import trained
 from redense.lab.judging.results import Tried, tried
-from redense.lab.pairs.progress import duration
+from redense.lab.pairs.progress import duration, pause_after
 from redense.report.kit.quantities import decimals_that_show
 from redense.tasks.metrics import shown_name
 
 from .screen import plain_table
 
-_LINE_SECONDS = 30.0  # between two lines where there is no terminal
+_LOOK = 5.0  # seconds from one look at the store to the next, where there is no terminal
 
 
 class GridProgress:
@@ -40,6 +42,7 @@ class GridProgress:
         self._done_before, self._total = trained(grid)
         self._tested: set[str] = set()
         self._testing: tuple[float, int] | None = None  # since when, and how many networks were left to test then
+        self._ended, self._one = threading.Event(), threading.Lock()
         self._live = Live(get_renderable=self._table, console=console, refresh_per_second=1, transient=True)
 
     def __enter__(self) -> GridProgress:
@@ -53,18 +56,30 @@ class GridProgress:
         )
         if self._console.is_terminal:
             self._live.start()
+        elif self._grid.ranks.is_main:
+            threading.Thread(target=self._watch, name="progress", daemon=True).start()
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._ended.set()
         if self._console.is_terminal:
             self._live.stop()
 
+    def _watch(self) -> None:
+        """Say it also while one phase trains, which may take days."""
+        while not self._ended.wait(_LOOK):
+            with contextlib.suppress(CheckpointError, OSError):  # which the grid finds out
+                self.tick()
+
     def tick(self) -> None:
         """Say how far it is, if nothing was said for a while."""
-        now = time.monotonic()
-        if not self._console.is_terminal and now - self._said >= _LINE_SECONDS:
-            self._said = now
-            self._console.print(self._line(), soft_wrap=True)
+        if self._console.is_terminal:
+            return
+        with self._one:
+            now = time.monotonic()
+            if now - self._said >= pause_after(now - self._began) and not self._ended.is_set():
+                self._said = now
+                self._console.print(self._line(), soft_wrap=True)
 
     def _line(self) -> str:
         done, total = trained(self._grid)

@@ -1,4 +1,4 @@
-"""Progress of a run: a bar a phase on a terminal, a line an epoch elsewhere."""
+"""Progress of a run: a bar a phase on a terminal; elsewhere a line an epoch, and within long ones now and then."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.text import Text
 
 from redense.files.visible import visible_line
 from redense.lab.events import Event
+from redense.lab.pairs.progress import pause_after
 from redense.tasks.metrics import shown_name
 
 from .screen import SafeColumn, plain_table
@@ -40,7 +41,8 @@ class RunProgress:
         self.notes: list[str] = []
         """What was noted so far."""
         self._start = self._end = 0  # steps of the run at which the phase starts and ends
-        self._since, self._since_step = time.monotonic(), 0
+        self._began = self._said = time.monotonic()
+        self._since, self._since_step = self._began, 0
 
     def __enter__(self) -> RunProgress:
         self._bars.start()
@@ -56,6 +58,7 @@ class RunProgress:
             handler(event)
 
     def _say(self, text: str) -> None:
+        self._said = time.monotonic()
         self._console.print(visible_line(text), soft_wrap=True, highlight=False, markup=False, emoji=False)
 
     def _note_that(self, note: str) -> None:
@@ -83,6 +86,13 @@ class RunProgress:
 
     def _on_step(self, event: Event) -> None:
         self._update(event, f"loss {event['loss']:.3f}{self._note}")
+        now = time.monotonic()
+        if not self._live and now - self._said >= pause_after(now - self._began):
+            epochs = self._phases[event["phase_index"]]["epochs"]
+            self._say(
+                f"  epoch {event['epoch']:.2f} of {epochs:g}  loss {event['loss']:.3f}"
+                f"  {self._left(event)} left in this phase"
+            )
 
     def _on_epoch(self, event: Event) -> None:
         name = self._metric["name"]

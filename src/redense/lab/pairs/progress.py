@@ -72,8 +72,7 @@ class ProgressLine:
             self._shown = len(line)
             return
         now = time.monotonic()
-        pause = min(max(_LINE_SECONDS, _LINE_SHARE * (now - self._began)), _LINE_MOST)
-        if now - self._said >= pause or self._done == self._total:
+        if now - self._said >= pause_after(now - self._began) or self._done == self._total:
             self._said = now
             self._write(f"{self.text}\n")
 
@@ -81,6 +80,11 @@ class ProgressLine:
         with contextlib.suppress(OSError, ValueError):  # nobody listens any more: the work goes on
             self._stream.write(text)
             self._stream.flush()
+
+
+def pause_after(spent: float) -> float:
+    """Return the seconds from one line to the next where there is no terminal, after so many of work."""
+    return min(max(_LINE_SECONDS, _LINE_SHARE * spent), _LINE_MOST)
 
 
 def duration(seconds: float) -> str:
