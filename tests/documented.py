@@ -8,7 +8,7 @@ BASELINE = "baseline"
 EMOJI = ("emoji-neuraltalk", "emoji-neuraltalk-iter")
 SPEECH = ("prompts-es-deepspeech", "prompts-es-deepspeech-30")
 CONVERGED, ARMS, NOISY, ONE = ("converged",), ("arms-quickstart",), ("arms-noisy",), ("significance",)
-HALF = ("converged-half",)
+HALF, RESNET_HALF = ("converged-half",), ("converged-resnet20-half",)
 RESNET, TEN = ("converged-resnet20",), ("converged-resnet20-ten",)
 RESIDUAL = ("arms-resnet20",)
 SOUPS, BERT, CELLS = ("soups",), ("transformer",), ("pretrained",)
@@ -23,6 +23,7 @@ MARGINS: dict[tuple[str, ...], float] = {  # set before they were run
     CONVERGED: 0.1,
     HALF: 0.1,
     RESNET: 0.2,
+    RESNET_HALF: 0.2,
     TEN: 0.1,
     RESIDUAL: 0.2,
     ARMS: 0.2,
@@ -50,6 +51,7 @@ EXPERIMENTS: dict[tuple[str, str, str], tuple[str, ...]] = {
     (R, "A trained baseline, at the paper's rates", "arm"): CONVERGED,
     (R, "A trained baseline, at higher rates", "arm"): HALF,
     (R, "ResNet-20 with a trained baseline", "arm"): RESNET,
+    (R, "ResNet-20 at higher rates", "arm"): RESNET_HALF,
     (R, "ResNet-20, ten other seeds", "arm"): TEN,
     (R, "Every arm on the quickstart", "arm"): ARMS,
     (R, "Five other seeds, and all ten", "arm, seeds 505 to 509"): MORE,
@@ -134,6 +136,9 @@ TEXT: dict[str, tuple[tuple[str, ...], str, str, str]] = {
     "0.90 ± 0.14": (HALF, "test_error", "random 0.5", "baseline"),
     "0.12 ± 0.08": (HALF, "test_error", "llr lr=0.3", "baseline"),
     "0.13 ± 0.17": (HALF, "test_error", "longer", "baseline"),
+    "+0.14 ± 0.47": (RESNET_HALF, "test_error", "dsd", "longer"),
+    "0.12 ± 0.18": (RESNET_HALF, "test_error", "dsd", "baseline"),
+    "0.07 ± 0.22": (RESNET_HALF, "test_error", "dsd", "restart"),
     "+0.24 ± 0.33": (RESNET, "test_error", "dsd", "longer"),
     "0.17 ± 0.17": (RESNET, "test_error", "dsd", "llr"),
     "0.37 ± 0.25": (TEN, "test_error", "dsd 0.3", "longer"),
