@@ -159,8 +159,8 @@ def _check(name: str, own: Arm) -> None:
 
 
 ARMS: Registry[Arm] = Registry("arm", RecipeError, check=_check, home=__package__)
-for _home in ("rivals.settings", "rivals"):
-    ARMS.add_home(f"{__package__}.{_home}")
+ARMS.add_home(f"{__package__}.rivals.settings")
+ARMS.add_home(f"{__package__}.rivals")
 
 
 def arm(

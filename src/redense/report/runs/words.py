@@ -257,17 +257,15 @@ def curves_sentence(run: Run) -> str:
 
 def _losses(epochs: Sequence[EpochLine]) -> str:
     """Return where the training loss came from and went to, for each of the losses that phases train with."""
-    alike = [list(lines) for _, lines in groupby(epochs, key=lambda line: line.loss_with)]
-    if len(alike) == 1:
-        first, last = (number(line.train_loss, 3) for line in (epochs[0], epochs[-1]))
-        return f"The training loss went from {first} in the first epoch to {last} in the last"
     parts: list[str] = []
-    for lines in alike:
+    for by, group in groupby(epochs, key=lambda line: line.loss_with):
+        lines = list(group)
         first, last = (number(line.train_loss, 3) for line in (lines[0], lines[-1]))
+        if len(lines) == len(epochs):
+            return f"The training loss went from {first} in the first epoch to {last} in the last"
         way = f"went from {first} to {last}" if len(lines) > 1 else f"was {first}"
-        names = listed(list(dict.fromkeys(line.phase_name for line in lines)))
-        by = f", with {listed(lines[0].loss_with)}" if lines[0].loss_with else ""
-        parts.append(f"{way} in {names}{by}")
+        names = listed(dict.fromkeys(line.phase_name for line in lines))
+        parts.append(f"{way} in {names}{f', with {listed(by)}' if by else ''}")
     return f"The training loss is not one and the same in all phases: it {', then it '.join(parts)}"
 
 

@@ -1,1 +1,1 @@
-"""Rivals that are the control with another setting of the recipe, for some of its phases or for all: no technique."""
+"""Rivals that change a setting of the recipe, for some of its phases or for all, and have no technique."""
